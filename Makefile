@@ -1,0 +1,60 @@
+# Two commands: `make run` plays the whole thing locally, `make test` runs every test. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamps
+
+.PHONY: run test lint format check-types proto proto-check chaos bench docs lock clean help
+
+help: ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | sort
+
+$(STAMP)/run: requirements.lock clients/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=/path/to/python3")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable ./clients
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/dev: requirements-dev.lock $(STAMP)/run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@mkdir -p $(STAMP) && touch $@
+
+run: $(STAMP)/run ## Starts server, adapter and a local WeCom, and prints where to chat.
+	@$(BIN)/python tools/up.py
+
+test: $(STAMP)/dev ## Runs every test, the short fault test included.
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)/dev ## Checks style, types, import rules and the contract.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory proto-check
+
+format: $(STAMP)/dev ## Formats the code.
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+proto: $(STAMP)/dev ## Writes the stubs under clients/weconverse from proto/.
+	@$(BIN)/python tools/gen_stubs.py
+
+proto-check: $(STAMP)/dev ## Fails when stubs drift, or the contract has findings or breaks against main.
+	@$(BIN)/python tools/gen_stubs.py --check
+
+chaos: $(STAMP)/dev ## Kills server and adapter at random, at least 30 times, and counts what was lost.
+	@$(BIN)/python -m pytest tests/chaos -m chaos --chaos-long --timeout 900
+
+bench: $(STAMP)/dev ## Measures ratios against the thinnest programs that do the same.
+	@$(BIN)/python -m bench
+
+docs: $(STAMP)/dev ## Writes docs/configuration.md, docs/errors.md and docs/metrics.md from their definitions.
+	@$(BIN)/python tools/gen_docs.py
+
+lock: ## Compiles requirements*.lock (needs uv on PATH).
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q requirements.in -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q requirements-dev.in -o requirements-dev.lock
+
+clean: ## Removes what make made.
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache var

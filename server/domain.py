@@ -1,0 +1,292 @@
+"""The nouns of the service.
+
+Everything here is a value: no input or output, no clock, no gRPC. Every room may
+import this module, and this module imports no room.
+
+Times are POSIX seconds (``float``), durations are seconds, counts are whole
+numbers. The integer values of the enumerations equal those of the contract
+(``proto/weconverse/v1``), which a test holds true.
+"""
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    """Plain text or Markdown."""
+
+    text: str
+
+
+class MediaPart(msgspec.Struct, frozen=True, tag="media"):
+    """A picture, a recording or a file: its bytes, its address, or neither."""
+
+    mime_type: str
+    inline_data: bytes | None = None
+    uri: str | None = None
+    display_name: str = ""
+
+
+Part = TextPart | MediaPart
+
+
+class Content(msgspec.Struct, frozen=True):
+    """A message made of parts, in reading order."""
+
+    parts: tuple[Part, ...] = ()
+
+    @classmethod
+    def of_text(cls, text: str) -> "Content":
+        """A message of one text; of no parts when the text is empty."""
+        return cls((TextPart(text),) if text else ())
+
+    @property
+    def text(self) -> str:
+        """All text of the message; parts are joined by line breaks."""
+        if len(self.parts) == 1 and isinstance(self.parts[0], TextPart):
+            return self.parts[0].text
+        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def media(self) -> tuple[MediaPart, ...]:
+        """All that is not text."""
+        return tuple(part for part in self.parts if isinstance(part, MediaPart))
+
+
+def digest(content: Content) -> bytes:
+    """16 bytes that tell whether two messages are the same."""
+    return hashlib.blake2b(msgspec.msgpack.encode(content), digest_size=16).digest()
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """A person: a pseudonym, and the name that the model may use (may be empty)."""
+
+    id: str
+    display_name: str = ""
+
+
+class TurnOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Overrides for one turn; ``None`` keeps what the assistant says."""
+
+    model: str | None = None
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    bypass_cache: bool = False
+    bypass_memory: bool = False
+    delta_interval: float = 0.0
+    include_reasoning: bool = False
+
+
+NO_OPTIONS: Final = TurnOptions()
+
+
+class TurnName(msgspec.Struct, frozen=True):
+    """Names a turn: the conversation's and the turn's own identifier, without prefixes."""
+
+    conversation: str
+    request_id: str
+
+    def __str__(self) -> str:
+        return f"conversations/{self.conversation}/turns/{self.request_id}"
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One message of a person, checked and complete: what a turn begins with."""
+
+    name: TurnName
+    """Its ``request_id`` is the caller's, or was made by the server."""
+    input: Content
+    repeatable: bool
+    """Whether the caller chose the request id, so that the turn can be found by it again."""
+    assistant: str
+    """The assistant's identifier, without prefix."""
+    sender: Sender | None = None
+    channel: str = ""
+    language_code: str = ""
+    options: TurnOptions = NO_OPTIONS
+    caller: str = ""
+    """The authenticated calling service; empty on an open loopback."""
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """To whom a turn is owed: the channel account, and an address only the channel reads."""
+
+    account: str
+    """``channels/{channel}/accounts/{account}``."""
+    address: bytes = b""
+
+
+class TurnState(enum.IntEnum):
+    """Where a turn stands."""
+
+    QUEUED = 1
+    RUNNING = 2
+    SUCCEEDED = 3
+    FAILED = 4
+    CANCELLED = 5
+
+    @property
+    def ended(self) -> bool:
+        return self >= TurnState.SUCCEEDED
+
+
+class DeliveryState(enum.IntEnum):
+    """Whether the person has the reply."""
+
+    NOT_OWED = 0
+    OWED = 1
+    DELIVERED = 2
+    UNDELIVERABLE = 3
+
+
+class FinishReason(enum.IntEnum):
+    """Why a reply ended."""
+
+    UNSPECIFIED = 0
+    STOP = 1
+    LENGTH = 2
+    INPUT_BLOCKED = 3
+    OUTPUT_BLOCKED = 4
+    FLOW = 5
+    PROVIDER_BLOCKED = 6
+    CONVERSATION_ENDED = 7
+    HANDED_OFF = 8
+
+
+class CacheOutcome(enum.IntEnum):
+    """How the reply cache took part."""
+
+    UNSPECIFIED = 0
+    MISS = 1
+    HIT = 2
+    COALESCED = 3
+
+
+class Rating(enum.IntEnum):
+    """What a person thought of a reply; ``WITHDRAWN`` takes an earlier rating back."""
+
+    WITHDRAWN = 0
+    HELPFUL = 1
+    UNHELPFUL = 2
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What the model calls of a turn consumed, in tokens; failed attempts count as attempts."""
+
+    input_token_count: int = 0
+    output_token_count: int = 0
+    attempt_count: int = 1
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a turn failed, as data: the stored form of a domain error (``errors.py``)."""
+
+    reason: str
+    """The name of a value of ``weconverse.v1.ErrorReason``."""
+    message: str = ""
+    metadata: Mapping[str, str] = {}
+    retry_after: float | None = None
+
+
+class Turn(msgspec.Struct):
+    """One message and the reply to it, as a caller may see it.
+
+    The only value here that changes: while a turn runs, the engine fills it in.
+    Whoever needs a turn that stays as it is takes ``copy.copy`` of it.
+    """
+
+    name: TurnName
+    state: TurnState
+    input: Content
+    create_time: float
+    assistant: str = ""
+    channel: str = ""
+    sender: Sender | None = None
+    reply: str = ""
+    finish_reason: FinishReason = FinishReason.UNSPECIFIED
+    cache_outcome: CacheOutcome = CacheOutcome.UNSPECIFIED
+    model: str = ""
+    usage: Usage | None = None
+    end_time: float | None = None
+    first_delta_latency: float | None = None
+    delivery_state: DeliveryState = DeliveryState.NOT_OWED
+    failure: Failure | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """The state of a thread of turns; times are POSIX seconds."""
+
+    name: str
+    """The identifier, without prefix."""
+    create_time: float
+    update_time: float
+    expire_time: float | None
+    """When the remembered context lapses; ``None`` if nothing is remembered."""
+    remembered_message_count: int
+
+
+class Round(msgspec.Struct, frozen=True):
+    """A question and its answer, as memory keeps them; ``time`` is when the answer was complete."""
+
+    question: str
+    answer: str
+    time: float
+
+
+# --- What happens while a turn runs -----------------------------------------------------
+
+
+class Started(msgspec.Struct, frozen=True, tag="started", array_like=True):
+    """The turn was accepted."""
+
+
+class Delta(msgspec.Struct, frozen=True, tag="delta", array_like=True):
+    """More reply text: at least one character."""
+
+    text: str
+
+
+class Reasoning(msgspec.Struct, frozen=True, tag="reasoning", array_like=True):
+    """More of what the model thought aloud; never part of the reply."""
+
+    text: str
+
+
+class ReplacementCause(enum.IntEnum):
+    """Why the reply so far was taken back."""
+
+    UNSPECIFIED = 0
+    FILTERED = 1
+    FAILOVER = 2
+
+
+class Replacement(msgspec.Struct, frozen=True, tag="replacement", array_like=True):
+    """The reply so far is void; this text, which may be empty, stands in its place."""
+
+    text: str
+    cause: ReplacementCause
+
+
+class ProgressStage(enum.IntEnum):
+    """What a turn waits for."""
+
+    QUEUED = 1
+    WAITING_FOR_MODEL = 2
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress", array_like=True):
+    """Still working; ``elapsed`` is the wait so far, in seconds."""
+
+    stage: ProgressStage
+    elapsed: float
+
+
+class Completed(msgspec.Struct, frozen=True, tag="completed", array_like=True):
+    """The turn is complete. The turn itself is beside the event, not in it."""
+
+
+Event = Started | Delta | Reasoning | Replacement | Progress | Completed

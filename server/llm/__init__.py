@@ -1,0 +1,1 @@
+"""Model backends: one provider a file, one router in front of them."""

@@ -1,0 +1,156 @@
+"""What every model backend looks like from inside the service, and how it can fail.
+
+A backend is a :class:`Provider`: one method that takes a :class:`Prompt` and gives
+:class:`Chunk` values. HTTP, gRPC, a router over several providers and the scripted
+model of the demonstration are all the same shape, so they can stand in front of one
+another.
+"""
+
+import enum
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from server.budget import Budget
+from server.domain import FinishReason, Usage
+
+
+class Role(enum.Enum):
+    """Who speaks in a prompt."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a prompt."""
+
+    role: Role
+    text: str
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """What a model is asked. ``None`` leaves a parameter out of the request."""
+
+    model: str
+    """The name of a model in the settings of this service, not the vendor's."""
+    messages: tuple[Message, ...]
+    """Oldest first; the last one is the person's."""
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    request_id: str = ""
+    """Identifies the logical request in the backend's logs; the same for every attempt."""
+    user: str = ""
+    """A pseudonym of the person, for the backend's own limits. Never a raw identifier."""
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of a reply: everything that had arrived when the provider last looked.
+
+    Several tokens that arrive together are one chunk, not several: passing them on
+    together is what makes streams cheap.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    """What the model thought aloud; never part of the reply."""
+    finish: FinishReason | None = None
+    """Set on exactly one chunk, the last of a complete reply: STOP, LENGTH or PROVIDER_BLOCKED."""
+    usage: Usage | None = None
+    """Set at most once, with ``finish``, where the backend counts tokens."""
+    model: str = ""
+    """The route that answers, set on the first chunk and with ``finish``."""
+
+
+class Provider(Protocol):
+    """A model backend."""
+
+    def generate(self, prompt: Prompt, budget: Budget) -> AsyncIterator[Chunk]:
+        """Generates one reply.
+
+        An async generator: whoever iterates closes it (``contextlib.aclosing``), which
+        closes the connection to the backend. The last chunk has ``finish``; a generator
+        that ends without one is a defect of the provider, because a reply that was cut
+        must raise ``INCOMPLETE``.
+
+        Raises:
+            ProviderError: with the class of what went wrong. Nothing else, but for
+                cancellation.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Closes connections. Calls under way fail."""
+        ...
+
+
+class ErrorClass(enum.Enum):
+    """What went wrong, as far as it matters for what to do next."""
+
+    TRANSIENT = "transient"
+    """Connection trouble or a server error: the same backend may work in a moment."""
+    OVERLOADED = "overloaded"
+    """The backend has no capacity now; another one is better than waiting."""
+    RATE_LIMIT = "rate_limit"
+    """A temporary limit of the account; ``retry_after`` may say how long."""
+    QUOTA = "quota"
+    """Money or a plan has run out; waiting does not help."""
+    AUTH = "auth"
+    """The key is wrong or may not do this."""
+    CONTENT = "content"
+    """The backend refuses the content; sending it to another vendor is a policy decision."""
+    CONTEXT = "context"
+    """The prompt is longer than the model's window."""
+    BAD_REQUEST = "bad_request"
+    """The backend cannot read the request; the same request fails again."""
+    NOT_FOUND = "not_found"
+    """No such model or endpoint."""
+    TIMEOUT = "timeout"
+    """Connecting, the first text, a gap between chunks or the whole took too long."""
+    INCOMPLETE = "incomplete"
+    """The stream ended without a finish reason, or reported an error midway."""
+
+
+RETRYABLE = frozenset(
+    {
+        ErrorClass.TRANSIENT,
+        ErrorClass.OVERLOADED,
+        ErrorClass.RATE_LIMIT,
+        ErrorClass.TIMEOUT,
+        ErrorClass.INCOMPLETE,
+    }
+)
+"""The classes for which a second attempt can help, as long as no text was passed on."""
+
+
+class ProviderError(Exception):
+    """A model backend failed.
+
+    ``detail`` is for the operator's log: it may quote the backend, whose texts can hold
+    paths, prompts and account names, and must never reach a caller.
+    """
+
+    def __init__(
+        self,
+        kind: ErrorClass,
+        detail: str,
+        *,
+        model: str = "",
+        status: int | None = None,
+        code: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        """Args: the HTTP or gRPC status, the backend's own code, seconds to wait if it said so."""
+        super().__init__(f"{kind.value}: {detail}")
+        self.kind = kind
+        self.detail = detail
+        self.model = model
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.attempts = 1
+        """How many calls were made before this error was given up on; set by the router."""
+        self.text_passed_on = False
+        """Whether text had been handed out before the failure; set by the router."""

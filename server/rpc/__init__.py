@@ -1,0 +1,1 @@
+"""The wire: one servicer a file, and the one place where a domain error becomes a status."""

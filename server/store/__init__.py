@@ -1,0 +1,1 @@
+"""Turn rows: inbox, outbox, memory and log in one table."""

@@ -1,0 +1,216 @@
+"""What the store of turns promises: inbox, outbox, memory and log in one table.
+
+Every backend passes the same test-suite (``tests/contract/test_turn_store.py``).
+
+A turn that nobody is owed (``Converse``, ``StreamConverse``) is written once, when it
+has ended. A turn that is owed (``SubmitTurn``) is written when it is accepted, when it
+is claimed, when it has ended, and when the channel reports on its delivery. Every write
+of an owed turn between claim and end carries the epoch of the claim, and is refused
+when a later claim exists: a worker that wakes late cannot write.
+
+When a method that writes returns, what it wrote survives the death of the process and
+of the machine.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from server.domain import Ask, Conversation, Event, Owed, Rating, Round, Sender, Turn, TurnName
+
+
+class StoredTurn(msgspec.Struct, frozen=True):
+    """A turn with what the service keeps beside it."""
+
+    turn: Turn
+    ask: Ask
+    """As it was accepted. After the retention of payloads: an empty input."""
+    input_digest: bytes
+    """``domain.digest`` of the input, which outlives the input itself."""
+    sequence: int
+    """The order of arrival in the whole store, from 1."""
+    events: tuple[Event, ...] = ()
+    """What was streamed, for an exact replay: without ``Started`` and ``Completed``."""
+    owed: Owed | None = None
+    epoch: int = 0
+    """Grows with every claim."""
+    attempts: int = 0
+    """How often the turn was claimed."""
+    offers: int = 0
+    """How often its delivery was offered."""
+    progress: bytes = b""
+    """What the last delivery attempt recorded."""
+    deliver_after: float = 0.0
+    """Not to be offered before this time."""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The outcome of :meth:`TurnStore.accept`."""
+
+    stored: StoredTurn
+    created: bool
+    """``False`` when a turn of this name existed; ``stored`` is then that one."""
+
+
+class DeliveryReport(msgspec.Struct, frozen=True):
+    """What a channel said of one delivery."""
+
+    name: TurnName
+    outcome: str
+    """``progress``, ``delivered``, ``retry`` or ``undeliverable``."""
+    progress: bytes | None = None
+    """``None`` leaves what is stored."""
+    deliver_after: float = 0.0
+    detail: str = ""
+    time: float = 0.0
+
+
+class StaleEpoch(Exception):
+    """A write came from a claim that is no longer the latest. Nothing was written."""
+
+
+class TurnPage(msgspec.Struct, frozen=True):
+    """A page of turns, newest first."""
+
+    turns: tuple[Turn, ...]
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """Before which times (POSIX seconds) what is dropped. Owed turns are never touched."""
+
+    payloads_before: float
+    """Input, reply and events of ended turns are emptied; the row stays, as its own key."""
+    keys_before: float
+    """The row goes."""
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """How many rows a round of retention touched."""
+
+    payloads: int
+    keys: int
+
+
+class TurnStore(Protocol):
+    """Turn rows.
+
+    Every method raises :class:`server.errors.StoreUnavailable` when the store cannot be
+    read or written; a write that raised it may or may not have happened.
+    """
+
+    # --- owed turns -------------------------------------------------------------------
+
+    async def accept(self, ask: Ask, owed: Owed, *, time: float, claim: bool, final: Turn | None = None) -> Accepted:
+        """Writes an owed turn, or finds the one of the same name, whatever its state.
+
+        Args:
+            claim: whether the turn starts at once: it is then stored as ``RUNNING`` with
+                epoch and attempts of 1, which saves a write.
+            final: the turn as it ended already, for one that is answered with a fixed
+                sentence and never runs (state, reply and failure are taken from it).
+        """
+        ...
+
+    async def claim(self, name: TurnName) -> StoredTurn:
+        """Marks an owed turn as running, raises its epoch and its count of attempts.
+
+        Raises:
+            ResourceNotFound: if it does not exist any more.
+        """
+        ...
+
+    async def finish_owed(self, turn: Turn, events: Sequence[Event], *, epoch: int) -> None:
+        """Writes the end of an owed turn: reply, state and events, ready to be delivered.
+
+        Raises:
+            StaleEpoch: if another claim came after ``epoch``.
+        """
+        ...
+
+    async def record_offer(self, name: TurnName) -> int:
+        """Counts an offer of a delivery and returns the new count, from 1."""
+        ...
+
+    async def record_report(self, report: DeliveryReport) -> None:
+        """Writes what a channel said of a delivery. A turn that is no longer owed stays as it is."""
+        ...
+
+    async def unsettled(self) -> tuple[StoredTurn, ...]:
+        """Every owed turn that is not delivered yet, in order of arrival: what to go on with after a start."""
+        ...
+
+    async def replay_undeliverable(self, account: str | None = None) -> int:
+        """Makes undeliverable turns owed again, of one account or of all; returns how many."""
+        ...
+
+    # --- turns that went to their caller ------------------------------------------------
+
+    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event]) -> None:
+        """Writes a turn that nobody is owed, at its end.
+
+        A ``FAILED`` or ``CANCELLED`` row of the same name gives way; a ``SUCCEEDED`` one
+        stays and the new one is dropped (two calls raced; the first answer stands).
+        """
+        ...
+
+    # --- reading ----------------------------------------------------------------------
+
+    async def find(self, name: TurnName) -> StoredTurn | None:
+        """The turn of that name, or ``None``."""
+        ...
+
+    async def list_turns(self, conversation: str, page_size: int, page_token: str) -> TurnPage:
+        """Turns of a conversation, newest first.
+
+        Raises:
+            InvalidField: for a ``page_token`` that this store did not make.
+        """
+        ...
+
+    async def recent_rounds(self, conversation: str, limit: int) -> tuple[Round, ...]:
+        """The last rounds that memory may use, oldest first.
+
+        Only ``SUCCEEDED`` turns with ``STOP`` or ``LENGTH``, that did not bypass memory,
+        and that came after the last cut of the conversation.
+        """
+        ...
+
+    async def conversation(self, name: str) -> Conversation | None:
+        """When it began and was last used, or ``None``. ``expire_time`` and the count are
+        left for the memory to fill in (``None`` and the number of rounds after the cut × 2)."""
+        ...
+
+    # --- conversations ----------------------------------------------------------------
+
+    async def cut_memory(self, conversation: str, *, time: float) -> None:
+        """From here on, what came before is not remembered. Works for a conversation without turns."""
+        ...
+
+    async def delete_conversation(self, conversation: str) -> bool:
+        """Removes every row of it, owed ones too; ``False`` if there was none."""
+        ...
+
+    async def rate(self, name: TurnName, rater: Sender | None, rating: Rating, comment: str, *, time: float) -> None:
+        """Keeps the rating; the last one of a rater wins.
+
+        Raises:
+            ResourceNotFound: if there is no such turn.
+        """
+        ...
+
+    # --- upkeep -----------------------------------------------------------------------
+
+    async def apply_retention(self, retention: Retention) -> Dropped:
+        """Drops what is too old, a bounded number of rows at a time."""
+        ...
+
+    async def probe(self) -> None:
+        """Returns if the store can read and write now; raises ``StoreUnavailable`` otherwise."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finishes what was asked for and closes. Later calls raise ``StoreUnavailable``."""
+        ...
