@@ -262,6 +262,7 @@ class ReplacementCause(enum.IntEnum):
     UNSPECIFIED = 0
     FILTERED = 1
     FAILOVER = 2
+    FAILED = 3
 
 
 class Replacement(msgspec.Struct, frozen=True, tag="replacement", array_like=True):

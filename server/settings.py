@@ -135,13 +135,13 @@ class TurnSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float,
         Meta(description="Seconds for which a turn with a `request_id` goes on after its last listener left.", ge=0),
     ] = 30.0
+    progress_seconds: Annotated[
+        float, Meta(description="Seconds without anything to show after which a stream says what it waits for.", gt=0)
+    ] = 5.0
     keep_ended_seconds: Annotated[
         float,
         Meta(description="Seconds for which an ended turn is answered from memory, before the store is asked.", ge=0),
     ] = 10.0
-    idempotency_hours: Annotated[
-        float, Meta(description="Hours for which a repeated `request_id` gets the answer that exists.", gt=0)
-    ] = 24.0
     max_claims: Annotated[
         int,
         Meta(

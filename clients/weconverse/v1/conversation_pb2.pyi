@@ -700,6 +700,10 @@ class TextReplacement(_message.Message):
         """The output filter withdrew it. Nothing more will follow."""
         FAILOVER: TextReplacement._Cause.ValueType  # 2
         """The provider failed midway and another route starts over."""
+        FAILED: TextReplacement._Cause.ValueType  # 3
+        """A turn that was accepted by `SubmitTurn` failed; the person is shown this
+        sentence instead. Nothing more will follow.
+        """
 
     class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
         """Why a reply is taken back. New values may be added."""
@@ -710,6 +714,10 @@ class TextReplacement(_message.Message):
     """The output filter withdrew it. Nothing more will follow."""
     FAILOVER: TextReplacement.Cause.ValueType  # 2
     """The provider failed midway and another route starts over."""
+    FAILED: TextReplacement.Cause.ValueType  # 3
+    """A turn that was accepted by `SubmitTurn` failed; the person is shown this
+    sentence instead. Nothing more will follow.
+    """
 
     TEXT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int

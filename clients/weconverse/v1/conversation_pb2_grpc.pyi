@@ -59,11 +59,12 @@ class ConversationServiceStub:
 
     The order is: one `started`; then any number of `delta`, `reasoning`,
     `replacement` and `progress`; then one `completed`. A stream that ends
-    without `completed` ends with a non-OK status.
+    without `completed` ends with a non-OK status. A turn that was accepted by
+    `SubmitTurn` always ends in `completed`, also when it failed.
 
-    Calling again with the same `request_id` while the turn runs, or within
-    the idempotency window (24 hours by default) after it succeeded, attaches
-    to the same turn and replays its events from the first.
+    Calling again with the same `request_id` while the turn runs, or as long
+    as the service keeps its reply (30 days by default) after it succeeded,
+    attaches to the same turn and replays its events from the first.
 
     Closing the stream leaves the turn. A turn without `request_id` stops when
     its caller leaves; one with it stops 30 seconds (by default) after the
@@ -146,11 +147,12 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
 
     The order is: one `started`; then any number of `delta`, `reasoning`,
     `replacement` and `progress`; then one `completed`. A stream that ends
-    without `completed` ends with a non-OK status.
+    without `completed` ends with a non-OK status. A turn that was accepted by
+    `SubmitTurn` always ends in `completed`, also when it failed.
 
-    Calling again with the same `request_id` while the turn runs, or within
-    the idempotency window (24 hours by default) after it succeeded, attaches
-    to the same turn and replays its events from the first.
+    Calling again with the same `request_id` while the turn runs, or as long
+    as the service keeps its reply (30 days by default) after it succeeded,
+    attaches to the same turn and replays its events from the first.
 
     Closing the stream leaves the turn. A turn without `request_id` stops when
     its caller leaves; one with it stops 30 seconds (by default) after the
@@ -242,11 +244,12 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The order is: one `started`; then any number of `delta`, `reasoning`,
         `replacement` and `progress`; then one `completed`. A stream that ends
-        without `completed` ends with a non-OK status.
+        without `completed` ends with a non-OK status. A turn that was accepted by
+        `SubmitTurn` always ends in `completed`, also when it failed.
 
-        Calling again with the same `request_id` while the turn runs, or within
-        the idempotency window (24 hours by default) after it succeeded, attaches
-        to the same turn and replays its events from the first.
+        Calling again with the same `request_id` while the turn runs, or as long
+        as the service keeps its reply (30 days by default) after it succeeded,
+        attaches to the same turn and replays its events from the first.
 
         Closing the stream leaves the turn. A turn without `request_id` stops when
         its caller leaves; one with it stops 30 seconds (by default) after the
