@@ -103,6 +103,7 @@ class AppMessage(msgspec.Struct, frozen=True, kw_only=True):
     create_time: int = 0
     """POSIX seconds; 0 if absent."""
     msg_type: str = ""
+    """Empty where WeCom has none, as in what a suite receives."""
     msg_id: str = ""
     """A 64-bit number as text; empty on events."""
     agent_id: str = ""
@@ -134,7 +135,7 @@ def parse_message(plain: bytes) -> AppMessage:
     signature has proven that the platform sent them, and refusing would lose the message.
 
     Raises:
-        WireError: malformed, not UTF-8, or without ``MsgType``.
+        WireError: malformed, not UTF-8, or without any field.
     """
     is_json = plain.lstrip()[:1] == b"{"
     fields = _json_fields(plain) if is_json else _xml_fields(plain.translate(None, _RAW_CONTROLS))
@@ -146,8 +147,8 @@ def parse_message(plain: bytes) -> AppMessage:
             known[target] = value.strip() if target in _BARE else value
         elif name != "CreateTime":
             rest[name] = value
-    if not known.get("msg_type"):
-        raise WireError("message: MsgType is missing")
+    if not fields:
+        raise WireError("message: has no fields")
     return AppMessage(create_time=_seconds(fields.get("CreateTime", "")), fields=rest, **known)
 
 
