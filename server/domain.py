@@ -111,6 +111,13 @@ class Ask(msgspec.Struct, frozen=True):
     caller: str = ""
     """The authenticated calling service; empty on an open loopback."""
 
+    @property
+    def question(self) -> str:
+        """What was said, as the model reads it: behind the speaker's name, where one is given."""
+        if self.sender is not None and self.sender.display_name:
+            return f"{self.sender.display_name}:{self.input.text}"
+        return self.input.text
+
 
 class Owed(msgspec.Struct, frozen=True):
     """To whom a turn is owed: the channel account, and an address only the channel reads."""

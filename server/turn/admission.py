@@ -1,0 +1,35 @@
+"""Whether a turn may begin at all."""
+
+from server.domain import Ask
+from server.errors import InputTooLong, Overloaded, ShuttingDown
+from server.settings import TurnSettings
+from server.turn.register import Register
+
+_RETRY_AFTER_SECONDS = 2.0
+"""What a caller is told to wait when the service is full."""
+
+
+class Admission:
+    """The door: open, full, or closing."""
+
+    def __init__(self, settings: TurnSettings, register: Register) -> None:
+        self._settings = settings
+        self._register = register
+        self._closing = False
+
+    def close(self) -> None:
+        """Lets no more turns in: the server is stopping."""
+        self._closing = True
+
+    def check_open(self) -> None:
+        """Raises ``ShuttingDown`` or ``Overloaded`` if no turn may begin now."""
+        if self._closing:
+            raise ShuttingDown
+        if self._register.running >= self._settings.max_turns:
+            raise Overloaded(_RETRY_AFTER_SECONDS)
+
+    def check_length(self, ask: Ask) -> None:
+        """Raises ``InputTooLong``."""
+        length = len(ask.input.text)
+        if length > self._settings.max_input_characters:
+            raise InputTooLong(self._settings.max_input_characters, length)

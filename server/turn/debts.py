@@ -1,0 +1,193 @@
+"""Turns that are owed: taken on, gone on with after a start, never forgotten.
+
+A debt begins when :meth:`Debts.submit` has written the turn, and ends when the channel
+says that the person has the reply. Between the two, whatever this process drops is found
+again on disk: at the start, and by a sweep when something was let go of.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from server.domain import Ask, DeliveryState, Owed, Turn, TurnState, digest
+from server.errors import (
+    ConversationBusy,
+    DomainError,
+    InputTooLong,
+    InvalidField,
+    RequestIdReused,
+    StoreUnavailable,
+)
+from server.settings import TurnSettings
+from server.store.base import StoredTurn, TurnStore
+from server.turn.admission import Admission
+from server.turn.assistants import Assistants
+from server.turn.deliveries import Deliveries
+from server.turn.lane import Lanes
+from server.turn.live import LiveTurn
+from server.turn.register import Register
+from server.turn.runner import Runner
+from server.turn.texts import sentence_for
+
+_log = structlog.get_logger()
+
+_SWEEP_SECONDS = 5.0
+"""How soon a turn that was let go of is taken up again. Costs one read, and only when there is one."""
+
+
+class Debts:
+    """Takes on owed turns and sees to it that each is run."""
+
+    def __init__(
+        self,
+        settings: TurnSettings,
+        admission: Admission,
+        assistants: Assistants,
+        store: TurnStore,
+        lanes: Lanes,
+        register: Register,
+        runner: Runner,
+        deliveries: Deliveries,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._assistants = assistants
+        self._store = store
+        self._lanes = lanes
+        self._register = register
+        self._runner = runner
+        self._deliveries = deliveries
+        self._clock = clock
+        self._accepting: set[asyncio.Task[Turn]] = set()
+        self._left = asyncio.Event()
+        runner.on_owed_ended = lambda live: deliveries.ended(live.turn)
+        runner.on_owed_left = lambda live: self._left.set()
+
+    async def submit(self, ask: Ask, owed: Owed) -> Turn:
+        """Takes on a debt: when this returns, the turn is on disk.
+
+        A caller that gives up halfway changes nothing: the writing goes on, and its next
+        request with the same id finds the turn.
+        """
+        live = self._register.find(ask.name)
+        if live is not None and live.owed:
+            live.check_same(ask)
+            return live.snapshot()
+        task = asyncio.create_task(self._take_on(ask, owed))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        return await asyncio.shield(task)
+
+    async def _take_on(self, ask: Ask, owed: Owed) -> Turn:
+        assistant = self._assistants.get(ask.assistant)
+        self._assistants.model(assistant, ask.options.model)
+        self._admission.check_open()
+        refusal = self._refusal(ask)
+        ticket = self._lanes.enter(ask.name.conversation, always=True)
+        try:
+            accepted = await self._store.accept(
+                ask,
+                owed,
+                time=self._clock(),
+                claim=refusal is None and ticket.first,
+                final=None if refusal is None else self._refused(ask, refusal),
+            )
+        except StoreUnavailable:
+            self._left.set()  # it may have been written all the same
+            ticket.leave()
+            raise
+        except BaseException:
+            ticket.leave()
+            raise
+        stored = accepted.stored
+        if not accepted.created:
+            ticket.leave()
+            return self._existing(ask, stored)
+        if stored.turn.state.ended:
+            ticket.leave()
+            self._deliveries.add(stored)
+            return stored.turn
+        live = _revive(stored, claimed=stored.attempts > 0)
+        self._deliveries.add(stored)
+        self._runner.start(live, ticket, None)
+        return live.snapshot()
+
+    def _refusal(self, ask: Ask) -> DomainError | None:
+        """Why a message is answered with a fixed sentence at once. It is owed that much."""
+        try:
+            self._admission.check_length(ask)
+        except InputTooLong as error:
+            return error
+        if self._lanes.full(ask.name.conversation):
+            return ConversationBusy(self._settings.max_waiting_per_conversation, 0.0)
+        return None
+
+    def _refused(self, ask: Ask, error: DomainError) -> Turn:
+        now = self._clock()
+        failure = error.as_failure()
+        return Turn(
+            name=ask.name,
+            state=TurnState.FAILED,
+            input=ask.input,
+            create_time=now,
+            end_time=now,
+            assistant=ask.assistant,
+            channel=ask.channel,
+            sender=ask.sender,
+            reply=sentence_for(failure, self._assistants.texts(ask.assistant)),
+            failure=failure,
+            delivery_state=DeliveryState.OWED,
+        )
+
+    def _existing(self, ask: Ask, stored: StoredTurn) -> Turn:
+        if stored.input_digest != digest(ask.input):
+            raise RequestIdReused(str(ask.name))
+        if stored.owed is None and not stored.turn.state.ended:
+            raise InvalidField("request_id", "names a turn that is running for another caller; choose another one")
+        self._adopt(stored)
+        return stored.turn
+
+    def _adopt(self, stored: StoredTurn) -> None:
+        """Goes on with a debt that is on disk, unless somebody here works on it already."""
+        if stored.turn.delivery_state is not DeliveryState.OWED:
+            return
+        self._deliveries.add(stored)
+        if stored.turn.state.ended:
+            return
+        live = self._register.find(stored.turn.name)
+        if live is None or live.events.closed:
+            ticket = self._lanes.enter(stored.turn.name.conversation, always=True)
+            self._runner.start(_revive(stored, claimed=False), ticket, None)
+
+    async def recover(self) -> int:
+        """Takes up every debt that is on disk, in order of arrival; returns how many there are."""
+        unsettled = await self._store.unsettled()
+        for stored in unsettled:
+            self._adopt(stored)
+        return len(unsettled)
+
+    async def sweep_for_ever(self) -> None:
+        """Takes up what was let go of, soon after it was. Runs until it is cancelled."""
+        while True:
+            await self._left.wait()
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._left.clear()
+            try:
+                count = await self.recover()
+            except StoreUnavailable:
+                self._left.set()
+            else:
+                _log.info("debts_swept", unsettled=count)
+
+    async def aclose(self) -> None:
+        """Waits until what is being accepted is on disk or refused."""
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+
+
+def _revive(stored: StoredTurn, *, claimed: bool) -> LiveTurn:
+    turn = stored.turn
+    turn.state = TurnState.QUEUED
+    return LiveTurn(stored.ask, turn, owed=True, epoch=stored.epoch, attempts=stored.attempts, claimed=claimed)

@@ -1,0 +1,159 @@
+"""A turn while it runs: what it has said so far, and who listens."""
+
+import asyncio
+import copy
+import time
+
+import msgspec
+
+from server.broadcast import Broadcast
+from server.domain import (
+    Ask,
+    Completed,
+    Delta,
+    Event,
+    Progress,
+    ProgressStage,
+    Reasoning,
+    Replacement,
+    ReplacementCause,
+    Started,
+    Turn,
+    TurnState,
+    digest,
+)
+from server.errors import DomainError, RequestIdReused
+
+_STARTED = Started()
+_COMPLETED = Completed()
+
+
+class LiveTurn:
+    """One running turn: its row to be, its events, its listeners.
+
+    The engine writes, listeners read. An event's sequence number is its position, from 1.
+    """
+
+    __slots__ = (
+        "_digest",
+        "_reply",
+        "ask",
+        "attempts",
+        "began",
+        "begun",
+        "claimed",
+        "epoch",
+        "events",
+        "linger",
+        "listeners",
+        "owed",
+        "stop_reason",
+        "task",
+        "turn",
+    )
+
+    def __init__(
+        self, ask: Ask, turn: Turn, *, owed: bool = False, epoch: int = 0, attempts: int = 0, claimed: bool = False
+    ) -> None:
+        """Args: for an owed turn, its epoch and count of claims on disk, and whether this process made the last one."""
+        self.ask = ask
+        self.turn = turn
+        self.owed = owed
+        self.epoch = epoch
+        self.attempts = attempts
+        self.claimed = claimed
+        self.begun = False
+        self.began = time.monotonic()
+        self.events: Broadcast[Event] = Broadcast()
+        self.events.append(_STARTED)
+        self.listeners = 0
+        self.linger: asyncio.TimerHandle | None = None
+        self.stop_reason: DomainError | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._reply: list[str] = []
+        self._digest: bytes | None = None
+
+    @property
+    def input_digest(self) -> bytes:
+        if self._digest is None:
+            self._digest = digest(self.ask.input)
+        return self._digest
+
+    def check_same(self, ask: Ask) -> None:
+        """Raises ``RequestIdReused`` if ``ask`` has another input than this turn."""
+        if ask.input != self.ask.input and digest(ask.input) != self.input_digest:
+            raise RequestIdReused(str(self.turn.name))
+
+    # --- what the engine says ------------------------------------------------------------
+
+    def add(self, text: str) -> None:
+        """More reply text, decided by every filter. Empty text is no event."""
+        if not text:
+            return
+        if self.turn.first_delta_latency is None:
+            self.turn.first_delta_latency = time.monotonic() - self.began
+        self._reply.append(text)
+        self.events.append(Delta(text))
+
+    def reason(self, text: str) -> None:
+        """More of what the model thought aloud."""
+        self.events.append(Reasoning(text))
+
+    def replace(self, text: str, cause: ReplacementCause) -> None:
+        """Takes the reply so far back. A reply of which nothing was shown needs no taking back."""
+        if not self._reply:
+            self.add(text)
+            return
+        self._reply = [text] if text else []
+        self.events.append(Replacement(text, cause))
+
+    def wait_for(self, stage: ProgressStage) -> None:
+        """A sign of life."""
+        self.events.append(Progress(stage, time.monotonic() - self.began))
+
+    def reply(self) -> str:
+        """The reply so far."""
+        if len(self._reply) > 1:
+            self._reply = ["".join(self._reply)]
+        return self._reply[0] if self._reply else ""
+
+    def complete(self) -> None:
+        """The turn is over and stored."""
+        self.events.append(_COMPLETED)
+        self.events.close()
+
+    def fail(self, error: DomainError) -> None:
+        """The turn is over, and its callers get ``error``."""
+        self.events.close(error)
+
+    def recorded(self) -> tuple[Event, ...]:
+        """The events for the row: everything between ``Started`` and ``Completed``."""
+        return tuple(self.events.items[1:])
+
+    def snapshot(self) -> Turn:
+        """The turn as it stands now, with the reply so far."""
+        if self.turn.state.ended:
+            return self.turn
+        turn = copy.copy(self.turn)
+        turn.reply = self.reply()
+        return turn
+
+    def forget(self) -> None:
+        """The conversation was reset under this turn: it will not be remembered."""
+        options = msgspec.structs.replace(self.ask.options, bypass_memory=True)
+        self.ask = msgspec.structs.replace(self.ask, options=options)
+
+    # --- who listens -----------------------------------------------------------------------
+
+    def stop(self, reason: DomainError) -> None:
+        """Ends the turn from outside, unless it has ended."""
+        if self.task is None or self.task.done() or self.stop_reason is not None:
+            return
+        self.stop_reason = reason
+        if self.begun:  # a task that is cancelled before its first step would never reach its own clean-up
+            self.task.cancel()
+
+    @property
+    def failed_or_stopped(self) -> bool:
+        """Whether it ended so that a new request of the same name runs anew."""
+        return self.turn.state in (TurnState.FAILED, TurnState.CANCELLED)

@@ -1,0 +1,110 @@
+"""Puts the turn room together, and opens and closes it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from server.cache.base import ReplyCache
+from server.cache.coalesce import SharedCalls
+from server.llm.base import Provider
+from server.memory.base import Memory
+from server.settings import Settings
+from server.store.base import TurnStore
+from server.turn.admission import Admission
+from server.turn.assistants import Assistants
+from server.turn.debts import Debts
+from server.turn.deliveries import Deliveries
+from server.turn.engine import Engine
+from server.turn.lane import Lanes
+from server.turn.observer import TurnObserver
+from server.turn.register import Register
+from server.turn.runner import Runner
+from server.turn.turns import Turns
+from server.turn.upkeep import Upkeep
+
+_log = structlog.get_logger()
+
+
+class TurnRoom:
+    """The turn service, the delivery service, and what keeps them going."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: TurnStore,
+        memory: Memory,
+        cache: ReplyCache,
+        shared: SharedCalls,
+        provider: Provider,
+        observer: TurnObserver,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args: ``clock`` gives POSIX seconds.
+
+        Raises:
+            ValueError: for assistants that do not fit the models.
+        """
+        limits = settings.turns
+        assistants = Assistants(settings.assistants, frozenset(settings.models))
+        register = Register(limits.linger_seconds, limits.keep_ended_seconds)
+        lanes = Lanes(limits.max_waiting_per_conversation)
+        engine = Engine(settings, assistants, store, memory, cache, shared, provider, observer)
+        self.register = register
+        self._shared = shared
+        self._admission = Admission(limits, register)
+        self._runner = Runner(limits, engine, register, assistants, store, memory, observer, clock)
+        self.deliveries = Deliveries(settings.delivery, store, observer, clock)
+        self._debts = Debts(
+            limits, self._admission, assistants, store, lanes, register, self._runner, self.deliveries, clock
+        )
+        self.turns = Turns(
+            self._admission,
+            assistants,
+            store,
+            memory,
+            lanes,
+            register,
+            self._runner,
+            self._debts,
+            self.deliveries,
+            clock,
+        )
+        self._upkeep = Upkeep(settings.store, store, clock)
+        self._background: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Goes on with every debt on disk, and begins the upkeep.
+
+        Raises:
+            StoreUnavailable: if the debts cannot be read: a server that cannot pay must not open.
+        """
+        count = await self._debts.recover()
+        _log.info("debts_recovered", unsettled=count)
+        self._background = [
+            asyncio.create_task(self._debts.sweep_for_ever()),
+            asyncio.create_task(self._upkeep.run_for_ever()),
+        ]
+
+    def refuse_new(self) -> None:
+        """Lets no more turns begin."""
+        self._admission.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Lets running turns finish for up to ``seconds``; owed ones that do not finish stay owed on disk."""
+        self.refuse_new()
+        await self._debts.aclose()
+        await self._runner.drain(seconds)
+
+    async def aclose(self) -> None:
+        """Stops everything that is left. Instances are sent away; what they had open stays owed."""
+        self.refuse_new()
+        self.deliveries.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._debts.aclose()
+        await self._runner.aclose()
+        await self._shared.aclose()

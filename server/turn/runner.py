@@ -1,0 +1,218 @@
+"""Runs turns: from their place in the line to their end on disk."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+
+from server.budget import Budget
+from server.domain import FinishReason, ReplacementCause, Round, TurnState
+from server.errors import (
+    DomainError,
+    InternalError,
+    ShuttingDown,
+    StoreUnavailable,
+    TurnCancelled,
+    TurnQuarantined,
+    TurnTimedOut,
+)
+from server.memory.base import Memory
+from server.settings import TurnSettings
+from server.store.base import StaleEpoch, TurnStore
+from server.turn.assistants import Assistants
+from server.turn.engine import Engine
+from server.turn.lane import Ticket
+from server.turn.live import LiveTurn
+from server.turn.observer import TurnObserver
+from server.turn.register import Register
+from server.turn.texts import sentence_for
+
+_log = structlog.get_logger()
+
+_REMEMBERED = frozenset({FinishReason.STOP, FinishReason.LENGTH})
+
+
+class Runner:
+    """Owns the task of every running turn, and writes how each one ends."""
+
+    def __init__(
+        self,
+        settings: TurnSettings,
+        engine: Engine,
+        register: Register,
+        assistants: Assistants,
+        store: TurnStore,
+        memory: Memory,
+        observer: TurnObserver,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args: ``clock`` gives POSIX seconds."""
+        self._settings = settings
+        self._engine = engine
+        self._register = register
+        self._assistants = assistants
+        self._store = store
+        self._memory = memory
+        self._observer = observer
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.on_owed_ended: Callable[[LiveTurn], None] = lambda live: None
+        """Called when an owed turn has ended and is on disk."""
+        self.on_owed_left: Callable[[LiveTurn], None] = lambda live: None
+        """Called when an owed turn was let go of before its end could be written."""
+
+    def start(self, live: LiveTurn, ticket: Ticket, budget: Budget | None) -> None:
+        """Begins to run ``live`` in its own task, once ``ticket`` comes first.
+
+        Args:
+            budget: the caller's; ``None`` for an owed turn, whose time begins when it runs.
+        """
+        self._register.add(live)
+        live.task = asyncio.create_task(self._run(live, ticket, budget))
+        self._tasks.add(live.task)
+        live.task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, live: LiveTurn, ticket: Ticket, budget: Budget | None) -> None:
+        live.begun = True
+        try:
+            if live.stop_reason is not None:
+                raise live.stop_reason
+            await self._answer(live, ticket, budget)
+        except DomainError as error:
+            await self._end_badly(live, error)
+        except asyncio.CancelledError:
+            # Somebody asked for this end (``LiveTurn.stop``): it is written like any other.
+            # Without a reason it is the process that ends, and an owed turn stays as it is.
+            if live.stop_reason is not None:
+                await self._end_badly(live, live.stop_reason)
+            raise
+        except Exception as error:  # noqa: BLE001  # the one boundary of the engine: a defect must not leave a caller waiting
+            error_id = uuid.uuid4().hex[:12]
+            _log.error("turn_crashed", turn=str(live.turn.name), error_id=error_id, exc_info=error)
+            await self._end_badly(live, InternalError(error_id))
+        finally:
+            ticket.leave()
+            self._finish_books(live)
+
+    async def _answer(self, live: LiveTurn, ticket: Ticket, budget: Budget | None) -> None:
+        await self._come_first(live, ticket, budget)
+        if budget is None:
+            budget = Budget(self._settings.turn_timeout_seconds)
+        live.turn.state = TurnState.RUNNING
+        try:
+            async with asyncio.timeout(max(0.0, budget.remaining() - self._settings.end_reserve_seconds)):
+                await self._engine.answer(live, budget)
+        except TimeoutError:
+            raise TurnTimedOut("reply" if live.reply() else "model") from None
+        await self._end_well(live)
+
+    async def _come_first(self, live: LiveTurn, ticket: Ticket, budget: Budget | None) -> None:
+        if not ticket.first:
+            try:
+                wait = None if budget is None else budget.within(self._settings.queue_seconds)
+                async with asyncio.timeout(wait):
+                    await ticket.come_first()
+            except TimeoutError:
+                raise TurnTimedOut("queue") from None
+        if live.owed and not live.claimed:
+            if live.attempts >= self._settings.max_claims:
+                raise TurnQuarantined(live.attempts)
+            stored = await self._store.claim(live.turn.name)
+            live.epoch, live.attempts, live.claimed = stored.epoch, stored.attempts, True
+
+    # --- ends --------------------------------------------------------------------------
+
+    async def _end_well(self, live: LiveTurn) -> None:
+        turn = live.turn
+        turn.reply = live.reply()
+        turn.end_time = self._clock()
+        turn.state = TurnState.SUCCEEDED
+        try:
+            await self._write(live)
+        except BaseException:
+            # Not on disk is not ended: whoever handles this writes another end.
+            turn.state = TurnState.RUNNING
+            turn.end_time = None
+            raise
+        if turn.finish_reason in _REMEMBERED and not live.ask.options.bypass_memory:
+            self._memory.remember(turn.name.conversation, Round(live.ask.question, turn.reply, turn.end_time))
+        self._announce(live, None)
+
+    async def _end_badly(self, live: LiveTurn, error: DomainError) -> None:
+        """Ends a turn without an answer: with a fixed sentence where a person is owed one, else with the error."""
+        turn = live.turn
+        if turn.state.ended:
+            return
+        if live.owed and isinstance(error, ShuttingDown | StoreUnavailable):
+            self._leave_owed(live, error)
+            return
+        stopped = isinstance(error, TurnCancelled)
+        turn.failure = None if stopped else error.as_failure()
+        if live.owed:
+            texts = self._assistants.texts(live.ask.assistant)
+            live.replace(sentence_for(error.as_failure(), texts), ReplacementCause.FAILED)
+        turn.reply = live.reply()
+        turn.end_time = self._clock()
+        turn.finish_reason = FinishReason.UNSPECIFIED
+        turn.state = TurnState.CANCELLED if stopped else TurnState.FAILED
+        try:
+            await self._write(live)
+        except StoreUnavailable:
+            _log.error("turn_end_not_written", turn=str(turn.name), state=turn.state.name)
+            if live.owed:
+                turn.state = TurnState.RUNNING
+                self._leave_owed(live, error)
+                return
+        self._announce(live, error)
+
+    def _leave_owed(self, live: LiveTurn, error: DomainError) -> None:
+        """Lets go of a turn that is still owed on disk: the next start or the next sweep goes on with it."""
+        live.fail(error)
+        self.on_owed_left(live)
+
+    async def _write(self, live: LiveTurn) -> None:
+        events = live.recorded() if live.owed or live.ask.repeatable else ()
+        if not live.owed:
+            await self._store.finish(live.turn, live.ask, events)
+            return
+        try:
+            await self._store.finish_owed(live.turn, events, epoch=live.epoch)
+        except StaleEpoch:
+            # A later claim exists, so a later worker answers: this one must say nothing.
+            _log.warning("stale_worker", turn=str(live.turn.name), epoch=live.epoch)
+            raise StoreUnavailable("turn") from None
+
+    def _announce(self, live: LiveTurn, error: DomainError | None) -> None:
+        if error is None or live.owed:
+            live.complete()
+        else:
+            live.fail(error)
+        self._observer.turn_ended(live.turn, time.monotonic() - live.began)
+        if live.owed:
+            self.on_owed_ended(live)
+
+    def _finish_books(self, live: LiveTurn) -> None:
+        """Whatever happened, nobody may be left waiting, and the register must know."""
+        live.fail(ShuttingDown())  # does nothing to a turn whose events have ended
+        if live.linger is not None:
+            live.linger.cancel()
+        self._register.ended(live)
+
+    # --- the end of the process -----------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Lets running turns finish, stops waiting ones, and after ``seconds`` stops all of them."""
+        for live in self._register.all():
+            if live.turn.state is TurnState.QUEUED:
+                live.stop(ShuttingDown())
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stops every turn and waits until each has been written or left as owed."""
+        for live in self._register.all():
+            live.stop(ShuttingDown())
+        await asyncio.gather(*self._tasks, return_exceptions=True)
