@@ -1,0 +1,239 @@
+"""The HTTP interface of WeCom for one self-built application (DOC 90236, 91039).
+
+Three layers of trying again, each with one owner: here a few quick ones for what passes in
+a second; a fresh token once; everything slower is the delivery's.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import aiohttp
+import msgspec
+
+from adapter.access_token import AccessToken, FreshToken
+from adapter.api_errors import (
+    BUSY_CODES,
+    TOKEN_CODES,
+    CredentialRefused,
+    ReceiverRefused,
+    RequestRefused,
+    SlowDown,
+    WeComUnreachable,
+    refusal,
+)
+from adapter.backoff import Backoff
+from adapter.metrics import Metrics
+from program.secret import Secret
+
+_TRIES: Final = 4
+"""One try and three repetitions, the most that DOC 90313 asks for."""
+_MAX_ANSWER_BYTES: Final = 1024 * 1024
+_JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""What aiohttp raises before a byte of the request has left."""
+
+
+class _Answer(msgspec.Struct):
+    errcode: int = 0
+    msgid: str = ""
+    invaliduser: str | None = ""
+    unlicenseduser: str | None = ""
+
+
+class _TokenAnswer(msgspec.Struct):
+    errcode: int = 0
+    access_token: str = ""
+    expires_in: float = 0.0
+
+
+class _Content(msgspec.Struct):
+    content: str
+
+
+# The order of the fields is part of the promise: WeCom's duplicate check compares the request as a whole,
+# so the same part must be the same bytes in every attempt and every release that may recover it.
+class _TextMessage(msgspec.Struct, tag_field="msgtype", tag="text"):
+    touser: str
+    agentid: int
+    text: _Content
+    enable_duplicate_check: int
+    duplicate_check_interval: int
+
+
+class _MarkdownMessage(msgspec.Struct, tag_field="msgtype", tag="markdown"):
+    touser: str
+    agentid: int
+    markdown: _Content
+    enable_duplicate_check: int
+    duplicate_check_interval: int
+
+
+_T = TypeVar("_T", _Answer, _TokenAnswer)
+
+
+def encode_text(to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int) -> bytes:
+    """The request of a text message. Equal arguments give equal bytes; UTF-8 without escapes (DOC 90313, 40033)."""
+    return msgspec.json.encode(_TextMessage(to_user, agent_id, _Content(content), int(duplicate_check), interval))
+
+
+def encode_markdown(to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int) -> bytes:
+    """The request of a markdown message. Equal arguments give equal bytes."""
+    return msgspec.json.encode(_MarkdownMessage(to_user, agent_id, _Content(content), int(duplicate_check), interval))
+
+
+class WeComApi:
+    """Sends messages of one application. Shares its HTTP session with others, and does not close it."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        base: str,
+        corp_id: str,
+        secret: Secret,
+        metrics: Metrics,
+        request_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[], Backoff] = lambda: Backoff(0.2, 1.6),
+        wrong_secret_pause: Backoff | None = None,
+    ) -> None:
+        """Args: ``pause`` makes the pauses between the quick tries of one request."""
+        self._session = session
+        self._base = base.rstrip("/") + "/cgi-bin/"
+        self._corp_id = corp_id
+        self._secret = secret
+        self._metrics = metrics
+        self._timeout = aiohttp.ClientTimeout(total=request_seconds)
+        self._clock = clock
+        self._pause = pause
+        self._token = AccessToken(self._fetch_token, clock=clock, wrong_secret_pause=wrong_secret_pause)
+        self._slow_until = 0.0
+        self._slow_code = 0
+
+    async def aclose(self) -> None:
+        """Ends a renewal of the token under way."""
+        await self._token.aclose()
+
+    async def send_text(
+        self, to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int = 600
+    ) -> str:
+        """Sends a text of at most 2,048 bytes and returns WeCom's id of the message.
+
+        Args: with ``duplicate_check`` WeCom suppresses an equal request within ``interval`` seconds,
+            so that a repetition is harmless; without it a request whose fate is unknown is not repeated.
+
+        Raises:
+            WeComError: the message was not sent, or (``WeComUnreachable.maybe_done``) nobody knows.
+        """
+        body = encode_text(to_user, agent_id, content, duplicate_check=duplicate_check, interval=interval)
+        return await self._send(body, repeatable=duplicate_check)
+
+    async def send_markdown(
+        self, to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int = 600
+    ) -> str:
+        """Sends Markdown of at most 2,048 bytes; otherwise as :meth:`send_text`."""
+        body = encode_markdown(to_user, agent_id, content, duplicate_check=duplicate_check, interval=interval)
+        return await self._send(body, repeatable=duplicate_check)
+
+    async def _send(self, body: bytes, *, repeatable: bool) -> str:
+        slow = self._slow_until - self._clock()
+        if slow > 0:
+            raise SlowDown(self._slow_code, "message/send", slow)
+        with self._metrics.send_seconds.time():
+            try:
+                answer = await self._with_token("message/send", body, repeatable=repeatable)
+            except SlowDown as slow_down:
+                self._slow_until = self._clock() + (slow_down.retry_after or 0.0)
+                self._slow_code = slow_down.code
+                raise
+        # One receiver: "partly failed" is failed. WeCom answers 0 then, and names the person (DOC 90236).
+        if answer.invaliduser or answer.unlicenseduser:
+            raise ReceiverRefused(81013, "message/send")
+        return answer.msgid
+
+    async def _with_token(self, call: str, body: bytes, *, repeatable: bool) -> _Answer:
+        token = await self._token.current()
+        try:
+            answer = await self._post(call, token, body, repeatable=repeatable)
+        except RequestRefused as refused:
+            if refused.code not in TOKEN_CODES:
+                raise
+            token = await self._token.after_refusal(token)
+            answer = await self._post(call, token, body, repeatable=repeatable)
+        self._token.worked()
+        return answer
+
+    async def _post(self, call: str, token: str, body: bytes, *, repeatable: bool) -> _Answer:
+        return await self._quickly_again(
+            lambda: self._request("POST", call, {"access_token": token}, body, _Answer), call, repeatable=repeatable
+        )
+
+    async def _fetch_token(self) -> FreshToken:
+        query = {"corpid": self._corp_id, "corpsecret": self._secret.reveal()}
+        try:
+            answer = await self._quickly_again(
+                lambda: self._request("GET", "gettoken", query, None, _TokenAnswer), "gettoken", repeatable=True
+            )
+        except RequestRefused as refused:
+            self._metrics.token_refreshes.labels("refused").inc()
+            if isinstance(refused, SlowDown):
+                raise
+            # Whatever else gettoken says no with is a matter of settings: never try again soon.
+            raise CredentialRefused(refused.code, "gettoken", 60.0) from None
+        except WeComUnreachable:
+            self._metrics.token_refreshes.labels("unreachable").inc()
+            raise
+        if not answer.access_token or answer.expires_in <= 0:
+            self._metrics.token_refreshes.labels("unreachable").inc()
+            raise WeComUnreachable("gettoken gave no token", maybe_done=False)
+        self._metrics.token_refreshes.labels("ok").inc()
+        return FreshToken(answer.access_token, answer.expires_in)
+
+    async def _quickly_again(self, request: Callable[[], Awaitable[_T]], call: str, *, repeatable: bool) -> _T:
+        """Tries again what passes by itself. What came back with a code was not done; a lost answer may have been."""
+        pause = self._pause()
+        suspect = False
+        for left in reversed(range(_TRIES)):
+            try:
+                answer = await request()
+            except WeComUnreachable as unreachable:
+                if left == 0 or (unreachable.maybe_done and not repeatable):
+                    raise WeComUnreachable(str(unreachable), maybe_done=suspect or unreachable.maybe_done) from None
+                suspect = suspect or unreachable.maybe_done
+                if suspect and call == "message/send":
+                    self._metrics.resend_suspect.labels("app").inc()
+            else:
+                if answer.errcode == 0:
+                    return answer
+                if left == 0 or answer.errcode not in BUSY_CODES:
+                    raise refusal(answer.errcode, call)
+            await asyncio.sleep(pause.pause())
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _request(self, method: str, call: str, query: dict[str, str], body: bytes | None, answer: type[_T]) -> _T:
+        # Errors of aiohttp may quote the address, and with it the token: none of them leaves this function.
+        try:
+            async with self._session.request(
+                method,
+                self._base + call,
+                params=query,
+                data=body,
+                headers=_JSON_HEADERS if body is not None else None,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                raw = await response.content.read(_MAX_ANSWER_BYTES)
+                while not response.content.at_eof() and len(raw) < _MAX_ANSWER_BYTES:
+                    raw += await response.content.read(_MAX_ANSWER_BYTES - len(raw))
+                if response.status != 200:
+                    raise WeComUnreachable(f"{call}: HTTP {response.status}", maybe_done=True)
+        except _NEVER_SENT as error:
+            raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=False) from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=True) from None
+        try:
+            return msgspec.json.decode(raw, type=answer)
+        except msgspec.DecodeError:
+            raise WeComUnreachable(f"{call}: an answer that is not the documented JSON", maybe_done=True) from None

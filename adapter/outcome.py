@@ -1,0 +1,49 @@
+"""How the delivery of one turn went: what a courier says and the service is told."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from weconverse import Delivery
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """WeCom took it."""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """It may work in ``after`` seconds."""
+
+    after: float
+    detail: str
+    progress: bytes = b""
+    """What the next attempt must know; empty keeps what was recorded."""
+
+
+class Undeliverable(msgspec.Struct, frozen=True):
+    """It can never work."""
+
+    detail: str
+
+
+Outcome = Delivered | Retry | Undeliverable
+
+Record = Callable[[bytes], Awaitable[None]]
+"""Stores durably what the next attempt must know (at most 4096 bytes). Returns when it is on its way."""
+
+
+class Courier(Protocol):
+    """Brings the reply of one turn to the person."""
+
+    async def deliver(self, delivery: Delivery, record: Record) -> Outcome:
+        """Delivers, or says why not.
+
+        May be cancelled at any moment, when the lease on the delivery is lost; another
+        instance, or this one, is then given the same turn with a higher ``attempt`` and what
+        was recorded.
+
+        Raises:
+            WeConverseError: the service broke off. The turn stays owed.
+        """
+        ...

@@ -1,0 +1,255 @@
+"""Every setting of the adapter: its name, its unit, its default and a sentence.
+
+``docs/configuration.md`` is made from this module. The file is TOML; the environment
+overrides it as ``WECONVERSE_ADAPTER__SECTION__KEY``.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from program.secret import Secret
+
+_ACCOUNT: Final = re.compile("[a-zA-Z0-9._-]{1,64}", re.ASCII)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the settings file."""
+
+
+class ServerSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The service that answers."""
+
+    target: Annotated[str, Meta(description="Its gRPC address, as gRPC names targets.", min_length=1)] = (
+        "127.0.0.1:50051"
+    )
+    token: Annotated[
+        Secret, Meta(description="The bearer token of this adapter, as `env:NAME` or `file:PATH`. Empty: none.")
+    ] = field(default_factory=lambda: Secret(""))
+    ca_file: Annotated[
+        str, Meta(description="PEM file of the authority that signed the server. Set: the connection uses TLS.")
+    ] = ""
+    certificate_file: Annotated[
+        str, Meta(description="PEM file of this adapter's certificate, where the server asks for one.")
+    ] = ""
+    key_file: Annotated[str, Meta(description="PEM file of that certificate's private key.")] = ""
+
+
+class ListenSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port that WeCom calls. A reverse proxy with TLS belongs in front of it."""
+
+    address: Annotated[str, Meta(description="Where to listen, as `host:port`. Port 0 takes a free one.")] = (
+        "127.0.0.1:8080"
+    )
+    insecure_listen: Annotated[
+        bool,
+        Meta(description="Allows an address beyond loopback, where this port speaks without TLS behind a proxy."),
+    ] = False
+    max_body_bytes: Annotated[
+        int, Meta(description="Bytes a callback may have; more is refused with 413.", ge=1024)
+    ] = 64 * 1024
+    body_seconds: Annotated[
+        float, Meta(description="Seconds a callback's body may take to arrive; later is refused with 408.", gt=0)
+    ] = 2.0
+    keepalive_seconds: Annotated[
+        float, Meta(description="Seconds after which an idle or stalling connection is closed.", gt=0)
+    ] = 15.0
+    max_connections: Annotated[
+        int, Meta(description="Callback connections at a time; further ones are closed at once.", ge=1)
+    ] = 1024
+    timestamp_window_seconds: Annotated[
+        float, Meta(description="Seconds by which a callback's time may differ from ours; others are refused.", gt=0)
+    ] = 600.0
+    submit_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds within which the service must have taken a message; WeCom waits for 5.", gt=0, le=4.5
+        ),
+    ] = 3.5
+    drain_seconds: Annotated[
+        float, Meta(description="Seconds that callbacks and sends under way get to finish after SIGTERM.", ge=0, le=600)
+    ] = 4.0
+
+
+class OperationsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port with `/metrics`, `/livez` and `/readyz`."""
+
+    address: Annotated[str, Meta(description="Where to listen, as `host:port`. Empty: nowhere.")] = "127.0.0.1:9465"
+
+
+class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Log lines, one JSON object each. They never hold the text of a message."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The lowest level that is written.")
+    ] = "info"
+    format: Annotated[Literal["json", "text"], Meta(description="`text` is for reading at a terminal.")] = "json"
+
+
+class PrivacySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the service learns of people: digests in the place of their identifiers."""
+
+    pseudonym_key: Annotated[
+        Secret,
+        Meta(
+            description="Keeps those digests from being looked up in a list of identifiers, as `env:NAME` or `file:PATH`. The same for every instance; another one begins all conversations anew."
+        ),
+    ] = field(default_factory=lambda: Secret(""))
+
+
+class WeComSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where WeCom is, and how patient we are with it."""
+
+    api_base: Annotated[
+        str,
+        Meta(
+            description="The address of the HTTP interface. A simulator, a proxy or a private deployment can stand here.",
+            pattern="^https?://",
+        ),
+    ] = "https://qyapi.weixin.qq.com"
+    socket_base: Annotated[str, Meta(description="The address of the bots' long connection.", pattern="^wss?://")] = (
+        "wss://openws.work.weixin.qq.com"
+    )
+    connect_seconds: Annotated[float, Meta(description="Seconds for connecting to the HTTP interface.", gt=0)] = 3.0
+    request_seconds: Annotated[float, Meta(description="Seconds for one request to the HTTP interface.", gt=0)] = 10.0
+    max_connections: Annotated[int, Meta(description="Requests to the HTTP interface at a time.", ge=1)] = 64
+    member_messages_per_minute: Annotated[
+        int,
+        Meta(
+            description="Messages an application sends to one person in a minute; WeCom drops what is beyond 30 without a word. 0: no limit.",
+            ge=0,
+        ),
+    ] = 30
+    member_messages_per_hour: Annotated[
+        int,
+        Meta(description="The same for an hour; WeCom drops what is beyond 1000. 0: no limit.", ge=0),
+    ] = 1000
+    duplicate_check_seconds: Annotated[
+        int,
+        Meta(
+            description="Seconds for which WeCom suppresses an equal message: the time in which a crash is recovered from.",
+            ge=60,
+            le=14400,
+        ),
+    ] = 600
+
+
+class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How answers are fetched from the service and handed to WeCom."""
+
+    instance: Annotated[
+        str, Meta(description="The name of this instance in logs. Empty: host name and process number.", max_length=64)
+    ] = ""
+    max_open: Annotated[int, Meta(description="Deliveries under way at a time, for each account.", ge=1, le=1000)] = 256
+    reconnect_seconds: Annotated[
+        float, Meta(description="The longest pause before attaching to the service again, in seconds.", gt=0)
+    ] = 5.0
+    retry_seconds: Annotated[
+        float, Meta(description="The longest wait before a failed delivery is offered again, in seconds.", gt=0)
+    ] = 1800.0
+
+
+class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A self-built application. Its callback address ends in `/wecom/app/NAME`."""
+
+    corp_id: Annotated[str, Meta(description="The company's CorpID.", min_length=1)]
+    agent_id: Annotated[int, Meta(description="The application's AgentId.", ge=0)]
+    secret: Annotated[Secret, Meta(description="The application's Secret, as `env:NAME` or `file:PATH`.")]
+    token: Annotated[Secret, Meta(description="The Token of its callback, as `env:NAME` or `file:PATH`.")]
+    encoding_aes_key: Annotated[
+        Secret,
+        Meta(description="The EncodingAESKey of its callback: 43 letters and digits, as `env:NAME` or `file:PATH`."),
+    ]
+    assistant: Annotated[str, Meta(description="The assistant that answers.", pattern="^[a-zA-Z0-9._~-]{1,64}$")] = (
+        "default"
+    )
+    reply_type: Annotated[
+        Literal["text", "markdown"],
+        Meta(description="`text` is shown everywhere; `markdown` is not shown in the personal WeChat."),
+    ] = "text"
+
+
+class BotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An intelligent bot over the long connection."""
+
+    bot_id: Annotated[str, Meta(description="The bot's BotID.", min_length=1)]
+    secret: Annotated[Secret, Meta(description="The Secret of its long connection, as `env:NAME` or `file:PATH`.")]
+    name: Annotated[
+        str, Meta(description="The bot's name in group chats, without `@`, so that a mention can be taken off.")
+    ] = ""
+    assistant: Annotated[str, Meta(description="The assistant that answers.", pattern="^[a-zA-Z0-9._~-]{1,64}$")] = (
+        "default"
+    )
+    refresh_seconds: Annotated[
+        float, Meta(description="Seconds between two refreshes of a growing answer.", ge=0.05, le=10)
+    ] = 0.5
+    thinking_seconds: Annotated[
+        float, Meta(description="Seconds without any text after which a person is told that we are thinking.", ge=0)
+    ] = 1.5
+    stream_seconds: Annotated[
+        float,
+        Meta(description="Seconds a growing bubble is written to; WeCom closes it after six minutes.", gt=0, le=590),
+    ] = 330.0
+    subscribe_seconds: Annotated[float, Meta(description="Seconds to wait for a subscription.", gt=0)] = 10.0
+    heartbeat_seconds: Annotated[float, Meta(description="Seconds between two heartbeats.", gt=0, le=60)] = 30.0
+    ack_seconds: Annotated[
+        float, Meta(description="Seconds in which WeCom is expected to acknowledge a frame.", gt=0)
+    ] = 5.0
+    kicked_pause_seconds: Annotated[
+        float, Meta(description="Seconds before trying again after another connection took the bot over.", gt=0)
+    ] = 60.0
+    max_waiting: Annotated[
+        int, Meta(description="Messages that may wait in memory while the service cannot be reached.", ge=1)
+    ] = 1000
+    submit_window_seconds: Annotated[
+        float,
+        Meta(description="Seconds for which a message is offered to the service before the person is told.", gt=0),
+    ] = 600.0
+
+
+class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of the adapter."""
+
+    server: ServerSettings = ServerSettings()
+    listen: ListenSettings = ListenSettings()
+    operations: OperationsSettings = OperationsSettings()
+    log: LogSettings = LogSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    wecom: WeComSettings = WeComSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    apps: Annotated[
+        dict[str, AppSettings],
+        Meta(description="Self-built applications by account name."),
+    ] = field(default_factory=dict)
+    bots: Annotated[
+        dict[str, BotSettings],
+        Meta(description="Intelligent bots by account name."),
+    ] = field(default_factory=dict)
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """What is wrong beyond single fields, each with the field and the remedy; nothing when all is well."""
+    if not settings.apps and not settings.bots:
+        yield "apps, bots: nothing to do; add [apps.NAME] or [bots.NAME]"
+    for kind, names in (("apps", settings.apps), ("bots", settings.bots)):
+        for name in names:
+            if not _ACCOUNT.fullmatch(name):
+                yield f"{kind}.{name}: the name of an account is 1 to 64 of a-z A-Z 0-9 . _ -"
+    for name in settings.apps.keys() & settings.bots.keys():
+        yield f"apps.{name}, bots.{name}: two accounts of one name; rename one, the service tells accounts apart by name"
+    for name, app in settings.apps.items():
+        for key in ("secret", "token", "encoding_aes_key"):
+            if not getattr(app, key):
+                yield f"apps.{name}.{key}: is empty; give it as env:NAME or file:PATH"
+        aes_key = app.encoding_aes_key.reveal()
+        # DOC 90968: 43 of a-z A-Z 0-9; other lengths would only show as a failed address check at WeCom.
+        if aes_key and not (len(aes_key) == 43 and aes_key.isascii() and aes_key.isalnum()):
+            yield f"apps.{name}.encoding_aes_key: must be 43 letters and digits, has {len(aes_key)} characters"
+    for name, bot in settings.bots.items():
+        if not bot.secret:
+            yield f"bots.{name}.secret: is empty; give it as env:NAME or file:PATH"
+    if bool(settings.server.certificate_file) != bool(settings.server.key_file):
+        yield "server.certificate_file, server.key_file: belong together; give both or none"
