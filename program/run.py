@@ -15,6 +15,10 @@ import msgspec
 from program.journal import configure
 from program.settings import SettingsError, load, printable
 
+# The C core of gRPC writes lines like "Got goaway" to stderr on its own, past every logging
+# configuration. It reads this when it is first used; programs import this module first.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 OK: Final = 0
 FAILED: Final = 1
 """It could not start, or broke down; stderr says why."""
@@ -82,9 +86,6 @@ def run(program: Program[Any], argv: Sequence[str] | None = None, environ: Mappi
         argv: the arguments without the program's name; those of the process if ``None``.
         environ: the environment; that of the process if ``None``.
     """
-    # The C core of gRPC writes lines like "Got goaway" to stderr on its own, past every
-    # logging configuration. It reads this when it is first used, which is after this line.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     arguments = _parse(program, argv)
     try:
         settings = load(program.settings, arguments.config, os.environ if environ is None else environ, program.prefix)

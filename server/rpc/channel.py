@@ -1,0 +1,48 @@
+# ruff: noqa: N802  # RPCs are named as in the contract
+"""``ChannelService`` on the wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TypeAlias
+
+import grpc
+
+from server.rpc import checks, convert
+from server.rpc.call import current
+from server.rpc.duplex import first_to_end
+from server.turn.base import Attachment, DeliveryService
+from weconverse.v1 import channel_pb2, channel_pb2_grpc
+
+Context: TypeAlias = "grpc.aio.ServicerContext[channel_pb2.AttachRequest, channel_pb2.AttachResponse]"
+Requests: TypeAlias = "AsyncIterator[channel_pb2.AttachRequest]"
+
+
+class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
+    """Answers ``weconverse.v1.ChannelService`` from a :class:`DeliveryService`."""
+
+    def __init__(self, deliveries: DeliveryService) -> None:
+        self._deliveries = deliveries
+
+    async def Attach(  # type: ignore[override]  # stubs know generators only; see interceptors/wrap.py
+        self, request_iterator: Requests, context: Context
+    ) -> None:
+        """Attaches one channel instance, until it or the service leaves."""
+        requests = aiter(request_iterator)
+        hello = convert.hello(checks.hello(await anext(requests, None)))
+        async with self._deliveries.attach(hello) as attachment:
+            await first_to_end(_hear(requests, attachment), _tell(attachment, context))
+
+
+async def _hear(requests: Requests, attachment: Attachment) -> None:
+    """Takes results until the instance says no more."""
+    async for request in requests:
+        await attachment.report(convert.report(checks.result(request)))
+
+
+async def _tell(attachment: Attachment, context: Context) -> None:
+    """Passes on grants and deliveries."""
+    call = current.get()
+    async with aclosing(attachment.messages()) as messages:  # type: ignore[type-var]  # as in conversation.py
+        async for said in messages:
+            await context.write(convert.attach_message(said))
+            call.messages_out += 1
