@@ -7,7 +7,7 @@ another.
 """
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
@@ -67,7 +67,7 @@ class Chunk(msgspec.Struct, frozen=True):
 class Provider(Protocol):
     """A model backend."""
 
-    def generate(self, prompt: Prompt, budget: Budget) -> AsyncIterator[Chunk]:
+    def generate(self, prompt: Prompt, budget: Budget) -> AsyncGenerator[Chunk, None]:
         """Generates one reply.
 
         An async generator: whoever iterates closes it (``contextlib.aclosing``), which
