@@ -282,11 +282,14 @@ async def test_a_service_that_aborts_while_reports_are_on_their_way() -> None:
         await context.read()
         await context.abort(grpc.StatusCode.UNAVAILABLE, "stopping")
 
-    async with serving(Attach=attach) as target, ConversationClient(target) as client:
-        async with client.attach(ACCOUNT, "i") as session:
-            await granted(session)
-            with pytest.raises(Unavailable):
-                while True:
-                    await session.delivered("conversations/c/turns/1")
-            with pytest.raises(Unavailable, match="stopping"):
-                await anext(session)
+    async with (
+        serving(Attach=attach) as target,
+        ConversationClient(target) as client,
+        client.attach(ACCOUNT, "i") as session,
+    ):
+        await granted(session)
+        with pytest.raises(Unavailable):
+            while True:
+                await session.delivered("conversations/c/turns/1")
+        with pytest.raises(Unavailable, match="stopping"):
+            await anext(session)

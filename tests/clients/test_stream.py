@@ -96,9 +96,12 @@ async def test_pieces_are_handed_out_and_taken_back() -> None:
 
 async def test_a_replacement_that_only_adds_is_a_piece() -> None:
     extended = TextReplacement(text="好的,完。", cause=TextReplacement.FAILOVER)
-    async with FakeService({"q": ["好的", extended]}) as fake, ConversationClient(fake.target) as client:
-        async with client.stream("c", "q") as stream:
-            assert [piece async for piece in stream.text_deltas()] == ["好的", ",完。"]
+    async with (
+        FakeService({"q": ["好的", extended]}) as fake,
+        ConversationClient(fake.target) as client,
+        client.stream("c", "q") as stream,
+    ):
+        assert [piece async for piece in stream.text_deltas()] == ["好的", ",完。"]
 
 
 async def test_a_stream_left_early_is_told_to_the_server() -> None:
@@ -137,23 +140,26 @@ async def test_closing_from_another_task_ends_the_iteration() -> None:
         await asyncio.Event().wait()
         yield ""
 
-    async with FakeService(endless) as fake, ConversationClient(fake.target) as client:
-        async with client.stream("c", "q") as stream:
-            seen = asyncio.Event()
+    async with (
+        FakeService(endless) as fake,
+        ConversationClient(fake.target) as client,
+        client.stream("c", "q") as stream,
+    ):
+        seen = asyncio.Event()
 
-            async def reads() -> list[int]:
-                sequences = []
-                async for event in stream:
-                    sequences.append(event.sequence)
-                    seen.set()
-                return sequences
+        async def reads() -> list[int]:
+            sequences = []
+            async for event in stream:
+                sequences.append(event.sequence)
+                seen.set()
+            return sequences
 
-            reader = asyncio.create_task(reads())
-            await seen.wait()
-            await stream.aclose()
-            assert await reader == [1]
-            with pytest.raises(UnfinishedStream):
-                await stream.result()
+        reader = asyncio.create_task(reads())
+        await seen.wait()
+        await stream.aclose()
+        assert await reader == [1]
+        with pytest.raises(UnfinishedStream):
+            await stream.result()
 
 
 async def test_a_cancelled_turn_says_so() -> None:
@@ -161,25 +167,30 @@ async def test_a_cancelled_turn_says_so() -> None:
         await asyncio.Event().wait()
         yield ""
 
-    async with FakeService(endless) as fake, ConversationClient(fake.target) as client:
-        async with client.stream("c", "q", request_id="1") as stream:
-            await anext(stream)
-            assert (await client.cancel_turn(stream.name)).state == Turn.CANCELLED
-            with pytest.raises(TurnCancelled):
-                await stream.result()
+    async with (
+        FakeService(endless) as fake,
+        ConversationClient(fake.target) as client,
+        client.stream("c", "q", request_id="1") as stream,
+    ):
+        await anext(stream)
+        assert (await client.cancel_turn(stream.name)).state == Turn.CANCELLED
+        with pytest.raises(TurnCancelled):
+            await stream.result()
 
 
 async def test_a_failed_turn_raises_and_runs_anew() -> None:
-    async with FakeService({"q": ["半", ReplyInterrupted("cut", metadata={"model": "模型"})]}) as fake:
-        async with ConversationClient(fake.target) as client:
-            async with client.stream("c", "q", request_id="1", resume=True) as stream:
-                with pytest.raises(ReplyInterrupted) as caught:
-                    await stream.result()
-            assert caught.value.metadata == {"model": "模型"}
-            assert stream.text == "半"
-            fake.answer({"q": "整"})
-            async with client.stream("c", "q", request_id="1") as stream:
-                assert text_of((await stream.result()).reply) == "整"
+    async with (
+        FakeService({"q": ["半", ReplyInterrupted("cut", metadata={"model": "模型"})]}) as fake,
+        ConversationClient(fake.target) as client,
+    ):
+        async with client.stream("c", "q", request_id="1", resume=True) as stream:
+            with pytest.raises(ReplyInterrupted) as caught:
+                await stream.result()
+        assert caught.value.metadata == {"model": "模型"}
+        assert stream.text == "半"
+        fake.answer({"q": "整"})
+        async with client.stream("c", "q", request_id="1") as stream:
+            assert text_of((await stream.result()).reply) == "整"
 
 
 async def test_an_owed_turn_that_failed_still_completes() -> None:
@@ -215,12 +226,15 @@ async def test_without_resume_a_broken_connection_is_an_error() -> None:
         await asyncio.Event().wait()
         yield ""
 
-    async with FakeService(endless) as fake, ConversationClient(fake.target) as client:
-        async with client.stream("c", "q", request_id="1") as stream:
-            await anext(stream)
-            fake.break_streams()
-            with pytest.raises(Unavailable):
-                await stream.result()
+    async with (
+        FakeService(endless) as fake,
+        ConversationClient(fake.target) as client,
+        client.stream("c", "q", request_id="1") as stream,
+    ):
+        await anext(stream)
+        fake.break_streams()
+        with pytest.raises(Unavailable):
+            await stream.result()
 
 
 async def test_following_what_does_not_exist() -> None:
@@ -273,10 +287,13 @@ async def test_a_gap_is_noticed(resume: bool) -> None:
         for event in (started(), delta(2), delta(4)):
             await context.write(event)
 
-    async with serving(StreamConverse=stream_converse) as target, ConversationClient(target) as client:
-        async with client.stream("c", "q", resume=resume) as stream:
-            with pytest.raises(SequenceGap) as caught:
-                await stream.result()
+    async with (
+        serving(StreamConverse=stream_converse) as target,
+        ConversationClient(target) as client,
+        client.stream("c", "q", resume=resume) as stream,
+    ):
+        with pytest.raises(SequenceGap) as caught:
+            await stream.result()
     assert (caught.value.expected, caught.value.received, stream.sequence) == (3, 4, 2)
 
 
@@ -331,14 +348,17 @@ async def test_closing_while_it_waits_to_take_up_again() -> None:
         await context.write(started())
         await context.abort(grpc.StatusCode.UNAVAILABLE, "goaway")
 
-    async with serving(StreamConverse=stream_converse) as target, ConversationClient(target) as client:
-        async with client.stream("c", "q", request_id="1", resume=True) as stream:
-            await anext(stream)
-            reader = asyncio.create_task(anext(stream, None))  # type: ignore[arg-type]  # anext() is a coroutine here
-            while stream._tries == 0:
-                await asyncio.sleep(0.001)
-            await stream.aclose()
-            assert await reader is None
+    async with (
+        serving(StreamConverse=stream_converse) as target,
+        ConversationClient(target) as client,
+        client.stream("c", "q", request_id="1", resume=True) as stream,
+    ):
+        await anext(stream)
+        reader = asyncio.create_task(anext(stream, None))  # type: ignore[arg-type]  # anext() is a coroutine here
+        while stream._tries == 0:
+            await asyncio.sleep(0.001)
+        await stream.aclose()
+        assert await reader is None
 
 
 # --- What a stream adds up to -------------------------------------------------------------
