@@ -1,0 +1,211 @@
+"""WeCom's rules, as data: limits, windows, schedules and error codes, each with its source.
+
+``DOC n`` is the public page ``developer.work.weixin.qq.com/document/path/n``. Where the
+documents are silent or disagree, the description says so and the value is the reading
+under which a careless client fails first. A developer changes a rule in the settings file
+(``[rules]``), a test in the constructor; the chat page shows them all.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+_DOC_CALLBACK: Final = "DOC 90238"
+_DOC_SEND: Final = "DOC 90236"
+_DOC_ERRORS: Final = "DOC 90313"
+_DOC_SOCKET: Final = "DOC 101463"
+_DOC_ACCESS: Final = "DOC 91039"
+_OBSERVED: Final = "observed by third parties, not documented"
+_CHOSEN: Final = "no number is documented; chosen here"
+
+
+def _rule(description: str, source: str, **limits: Any) -> Meta:
+    return Meta(description=description, extra={"source": source}, **limits)
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything the platform insists on. Bytes are UTF-8 bytes, durations are seconds."""
+
+    # --- callbacks of a self-built application ---
+    url_check_seconds: Annotated[
+        float, _rule("How long the address check of a saved configuration waits.", _DOC_CALLBACK, gt=0)
+    ] = 1.0
+    callback_seconds: Annotated[
+        float, _rule("How long one delivery of a callback waits for its answer.", _DOC_CALLBACK, gt=0)
+    ] = 5.0
+    callback_deliveries: Annotated[
+        int, _rule("Deliveries of one callback in total, the first included.", _DOC_CALLBACK, ge=1)
+    ] = 3
+    callback_interval_seconds: Annotated[
+        float,
+        _rule("Least time between the beginnings of two deliveries of one callback.", _OBSERVED, ge=0),
+    ] = 5.0
+    passive_text_bytes: Annotated[int, _rule("Text of a passive reply; cut silently beyond.", "DOC 90241", ge=1)] = 2048
+
+    # --- access token ---
+    token_seconds: Annotated[int, _rule("Life of an access token.", _DOC_ACCESS, ge=1)] = 7200
+    expired_token_code: Annotated[
+        Literal[40014, 42001],
+        _rule("What an expired token is refused with; both codes are seen in practice.", _DOC_ERRORS),
+    ] = 42001
+    wrong_secret_limit: Annotated[
+        int,
+        _rule(
+            "Wrong secrets of one address within an hour before it is blocked.", f"{_DOC_ERRORS} 45009; {_CHOSEN}", ge=1
+        ),
+    ] = 20
+    wrong_secret_block_seconds: Annotated[
+        float, _rule("How long such an address stays blocked.", f"{_DOC_ERRORS} 45009", ge=0)
+    ] = 3600.0
+    token_calls_per_minute: Annotated[
+        int, _rule("gettoken calls of one application in a minute.", f"{_DOC_ACCESS}; {_CHOSEN}", ge=1)
+    ] = 100
+
+    # --- message/send ---
+    text_bytes: Annotated[int, _rule("Text of an application message; cut silently beyond.", _DOC_SEND, ge=1)] = 2048
+    text_refused_bytes: Annotated[int, _rule("Text above this is refused as a whole with 40058.", _OBSERVED, ge=1)] = (
+        5120
+    )
+    markdown_bytes: Annotated[int, _rule("Markdown of an application message.", _DOC_SEND, ge=1)] = 2048
+    markdown_over_code: Annotated[
+        Literal[40058, 45002], _rule("What longer Markdown is refused with.", _DOC_ERRORS)
+    ] = 40058
+    recipients: Annotated[int, _rule("People in one touser.", _DOC_SEND, ge=1)] = 1000
+    duplicate_seconds: Annotated[
+        int, _rule("duplicate_check_interval when the request names none.", _DOC_SEND, ge=1)
+    ] = 1800
+    duplicate_seconds_limit: Annotated[int, _rule("The largest duplicate_check_interval.", _DOC_SEND, ge=1)] = 14400
+    duplicate_compares: Annotated[
+        Literal["bytes", "value"],
+        _rule(
+            "Whether requests are the same when their bytes are, or when their JSON means the same. Documented is "
+            "only that the whole JSON counts; bytes is the stricter reading.",
+            _DOC_SEND,
+        ),
+    ] = "bytes"
+    member_per_minute: Annotated[
+        int, _rule("Messages of an application to one member in a minute; more are dropped silently.", _DOC_SEND, ge=1)
+    ] = 30
+    member_per_hour: Annotated[int, _rule("The same in an hour.", _DOC_SEND, ge=1)] = 1000
+    recall_seconds: Annotated[float, _rule("How long a message can be recalled.", _DOC_SEND, ge=0)] = 86400.0
+
+    # --- long connection of an intelligent bot ---
+    subscribes_per_minute: Annotated[
+        int, _rule("Subscribe frames of one bot in a minute.", f"{_DOC_SOCKET}; {_CHOSEN}", ge=1)
+    ] = 60
+    socket_silence_seconds: Annotated[
+        float, _rule("A socket from which nothing comes for so long is dropped.", _OBSERVED, gt=0)
+    ] = 90.0
+    req_id_seconds: Annotated[
+        float, _rule("How long the req_id of a message callback can be answered, across reconnects.", _DOC_SOCKET, gt=0)
+    ] = 86400.0
+    welcome_seconds: Annotated[float, _rule("How long the req_id of an event can be answered.", _DOC_SOCKET, gt=0)] = (
+        5.0
+    )
+    stream_seconds: Annotated[
+        float,
+        _rule(
+            "Life of a stream from its first unfinished frame; updates do not extend it. Six minutes in copies of the "
+            "document up to 2026-04, ten minutes measured since 2026-08.",
+            _DOC_SOCKET,
+            gt=0,
+        ),
+    ] = 600.0
+    stream_bytes: Annotated[int, _rule("Content of a stream frame; refused as a whole beyond.", "DOC 101031", ge=1)] = (
+        20480
+    )
+    push_markdown_bytes: Annotated[int, _rule("Markdown of aibot_send_msg.", _DOC_SOCKET, ge=1)] = 20480
+    conversation_per_minute: Annotated[
+        int, _rule("Replies and pushes of a bot in one conversation in a minute.", _DOC_SOCKET, ge=1)
+    ] = 30
+    conversation_per_hour: Annotated[int, _rule("The same in an hour.", _DOC_SOCKET, ge=1)] = 1000
+    refreshes_count: Annotated[
+        bool,
+        _rule("Whether each refresh of a stream counts against these two, or only its first frame.", _OBSERVED),
+    ] = False
+    write_after_finish: Annotated[
+        Literal["ignore", "refuse"],
+        _rule("What a frame for a finished stream meets: a silent acceptance, or 846608.", "not documented"),
+    ] = "ignore"
+    redelivers: Annotated[bool, _rule("Whether callbacks without a reply come again after a reconnect.", _OBSERVED)] = (
+        True
+    )
+    redelivery_keeps_req_id: Annotated[
+        bool, _rule("Whether they come under the req_id of the first time.", "not documented")
+    ] = True
+    open_messages: Annotated[
+        int,
+        _rule(
+            "Messages of one person that one bot has open at a time; later ones wait. 0: no limit. "
+            "Documented are three; what happens to the fourth is not.",
+            "DOC 100719",
+            ge=0,
+        ),
+    ] = 0
+    response_url_seconds: Annotated[float, _rule("How long a response_url can be used, once.", "DOC 101138", gt=0)] = (
+        3600.0
+    )
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One rule as the page shows it."""
+
+    name: str
+    value: object
+    description: str
+    source: str
+
+
+def described(rules: Rules) -> Iterator[Rule]:
+    """Every rule with its value, in the order of the definition."""
+    for name, hint in get_type_hints(Rules, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            meta = next(note for note in get_args(hint) if isinstance(note, Meta))
+            source = str((meta.extra or {}).get("source", ""))
+            yield Rule(name, getattr(rules, name), meta.description or "", source)
+
+
+ERRORS: Final[dict[int, str]] = {
+    0: "ok",
+    -1: "system busy",
+    6000: "data version conflict",
+    40001: "invalid credential",
+    40007: "invalid media_id",
+    40008: "invalid message type",
+    40013: "invalid corpid",
+    40014: "invalid access_token",
+    40056: "invalid agentid",
+    40058: "invalid request parameter",
+    41001: "access_token missing",
+    42001: "access_token expired",
+    42052: "message can no longer be recalled",
+    43002: "require POST method",
+    44004: "text content is empty",
+    45002: "content size out of limit",
+    45009: "api freq out of limit",
+    45033: "api concurrent out of limit",
+    47001: "data format error",
+    81013: "user & party & tag all invalid",
+    82001: "touser, toparty and totag are all empty",
+    82002: "too many parties",
+    82003: "too many tags",
+    93006: "invalid chatid",
+    301002: "not allow to operate another agent",
+    846605: "req_id may not carry this reply",
+    846608: "stream message update expired, cannot update",
+    846609: "aibot websocket not subscribed",
+    853000: "invalid credential",
+}
+"""Wording of every code given out here (DOC 90313, 101463). Clients must not read the wording (DOC 90455)."""
+
+
+class Refused(Exception):
+    """A request or frame that the platform answers with an error code."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        """Args: a code of :data:`ERRORS`, and what it says instead of the usual wording."""
+        self.code = code
+        self.errmsg = detail or ERRORS[code]
+        super().__init__(f"{code} {self.errmsg}")
