@@ -1,0 +1,94 @@
+"""The corporation: who is there, and what every door of the platform stands on."""
+
+import itertools
+import secrets
+from collections.abc import Mapping
+
+from simulator.chats import Chats
+from simulator.clock import Clock
+from simulator.faults import Faults, Strike
+from simulator.journal import Journal, Kind
+from simulator.rules import Rules
+from simulator.settings import AppSettings, BotSettings, GroupSettings, PersonSettings, Settings
+
+
+class NobodyThere(Exception):
+    """No such person, application, bot, group or chat; or the person is not in it."""
+
+
+class Corp:
+    """People, applications, bots and groups, with the platform's clock, journal, chats and accidents."""
+
+    def __init__(self, settings: Settings, clock: Clock, faults: Faults, chats: Chats, journal: Journal) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.faults = faults
+        self.chats = chats
+        self.journal = journal
+        self.people: Mapping[str, PersonSettings] = {person.id: person for person in settings.people}
+        self._folded = {person.id.lower(): person.id for person in settings.people}
+        self.apps: Mapping[int, AppSettings] = {app.agent_id: app for app in settings.apps}
+        self.bots: Mapping[str, BotSettings] = {bot.id: bot for bot in settings.bots}
+        self.groups: Mapping[str, GroupSettings] = {group.id: group for group in settings.groups}
+        # Millionths of a second keep ids apart from those of an earlier run, which a store may remember.
+        self._ids = itertools.count(int(clock.time() * 1000) * 1_000_000)
+
+    @property
+    def rules(self) -> Rules:
+        return self.settings.rules
+
+    @property
+    def now(self) -> float:
+        return self.clock.time()
+
+    def new_msg_id(self) -> str:
+        """A 64-bit number as text, larger than all before."""
+        return str(next(self._ids))
+
+    def new_opaque_id(self, prefix: str) -> str:
+        """An id that says nothing and occurs once."""
+        return prefix + secrets.token_hex(12)
+
+    def person_named(self, user_id: str) -> str | None:
+        """The UserID in its own spelling; WeCom does not mind case in ``touser``."""
+        return self._folded.get(user_id.lower())
+
+    def members(self, group: GroupSettings) -> tuple[str, ...]:
+        """UserIDs of a group."""
+        return group.members or tuple(self.people)
+
+    def group_bot(self, group: GroupSettings) -> BotSettings | None:
+        """The bot in a group."""
+        return self.bots.get(group.bot) if group.bot else next(iter(self.bots.values()), None)
+
+    def chats_of(self, person: str) -> list[tuple[str, str]]:
+        """Key and name of every chat that a person has."""
+        found = [(f"app:{app.agent_id}", app.name) for app in self.settings.apps]
+        found += [(f"bot:{bot.id}", bot.name) for bot in self.settings.bots]
+        found += [(f"group:{group.id}", group.name) for group in self.settings.groups if person in self.members(group)]
+        return found
+
+    def chat_key(self, chat: str) -> str:
+        """A chat's key; ``app``, ``bot`` and ``group`` alone mean the first of their kind.
+
+        Raises:
+            NobodyThere: no such chat.
+        """
+        keys = [f"app:{app}" for app in self.apps] + [f"bot:{bot}" for bot in self.bots]
+        keys += [f"group:{group}" for group in self.groups]
+        for key in keys:
+            if chat in (key, key.partition(":")[0]):
+                return key
+        raise NobodyThere(f"no chat {chat!r}")
+
+    def must_know(self, person: str) -> None:
+        """Raises :class:`NobodyThere` for an unknown UserID."""
+        if person not in self.people:
+            raise NobodyThere(f"no person {person!r}")
+
+    def strike(self, name: str, *, chat: str = "", person: str = "", msg_id: str = "") -> Strike | None:
+        """Whether a fault happens at this occasion; the journal hears of it."""
+        strike = self.faults.strike(name)
+        if strike is not None:
+            self.journal.note(Kind.FAULT, chat=chat, person=person, msg_id=msg_id, detail=name)
+        return strike
