@@ -1,0 +1,378 @@
+"""The simulator as one object: everything put together, a port opened, and what a test asks it.
+
+The only file that knows all doors.
+"""
+
+import asyncio
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from adapter.wire import AppMessage
+from simulator.bots import Bot, Push
+from simulator.callbacks import Callbacks, UrlCheck
+from simulator.chats import Bubble, Chats
+from simulator.clock import Clock, SystemClock
+from simulator.corp import Corp, NobodyThere
+from simulator.faults import Faults
+from simulator.journal import Entry, Journal, Kind
+from simulator.page import Page
+from simulator.rest import Rest
+from simulator.rules import Refused
+from simulator.sending import Sending
+from simulator.settings import AppSettings, Settings, host_and_port, problems
+from simulator.socket import Socket, respond_by_code
+from simulator.tokens import Tokens
+
+T = TypeVar("T")
+
+SOCKET_PATH = "/openws"
+
+
+class SimulatorError(Exception):
+    """The settings contradict themselves, or the port cannot be opened."""
+
+
+class Simulator:
+    """A local WeCom. ``async with Simulator(settings) as sim`` opens and closes it.
+
+    Chats are named by key (``app:1000002``, ``bot:aib…``, ``group:wr…``) or, for the first of
+    a kind, by ``"app"``, ``"bot"`` and ``"group"``.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, faults: Faults | None = None, clock: Clock | None = None
+    ) -> None:
+        """Args: a manual clock makes windows and schedules a matter of the test.
+
+        Raises:
+            SimulatorError: a setting contradicts another one.
+        """
+        self.settings = settings or Settings()
+        for field, reason in problems(self.settings):
+            raise SimulatorError(f"{field}: {reason}")
+        self.clock: Clock = clock or SystemClock()
+        self.faults = faults or Faults(self.settings.faults.switches, seed=self.settings.faults.seed)
+        self._changes: set[Callable[[Bubble | Entry], None]] = set()
+        self._changed = asyncio.Event()
+        bounds = self.settings.bounds
+        self.journal = Journal(self.clock, bounds.journal, self._tell)
+        self.chats = Chats(bounds.bubbles, self._tell)
+        self.corp = Corp(self.settings, self.clock, self.faults, self.chats, self.journal)
+        self.tokens = Tokens(self.corp)
+        self.callbacks = Callbacks(self.corp)
+        self.socket = Socket(self.corp)
+        self._sending = Sending(self.corp)
+        self._stack = AsyncExitStack()
+        self._port = 0
+
+    # --- life ---
+
+    async def __aenter__(self) -> "Simulator":
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.callbacks)
+            await stack.enter_async_context(self.socket)
+            # Long connections and event streams do not end by themselves: they get no time to.
+            runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0.2)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await self._open_port(runner)
+            for bot in self.socket.bots.values():
+                bot.response_base = self.rest_base
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _open_port(self, runner: web.AppRunner) -> None:
+        host, port = host_and_port(self.settings.listen.address)
+        try:
+            site = web.TCPSite(runner, host, port, ssl_context=self._tls())
+            await site.start()
+        except OSError as error:
+            raise SimulatorError(
+                f"listen.address: cannot listen on {self.settings.listen.address} ({error.strerror})"
+            ) from None
+        self._port = runner.addresses[0][1]
+
+    def _tls(self) -> ssl.SSLContext | None:
+        tls = self.settings.listen.tls
+        if not tls.certificate_file:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+        return context
+
+    def _application(self) -> web.Application:
+        application = web.Application(client_max_size=1 << 20)
+        rest = Rest(self.corp, self.tokens, self._sending, self._respond)
+        application.add_routes(rest.routes())
+        application.add_routes([web.get(SOCKET_PATH, self.socket.serve)])
+        application.add_routes(Page(self).routes())
+        return application
+
+    def _respond(self, code: str, raw: bytes) -> None:
+        try:
+            body = msgspec.json.decode(raw, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Refused(47001) from None
+        respond_by_code(self.socket.bots, code, body)
+
+    # --- where it is ---
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        host, _ = host_and_port(self.settings.listen.address)
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+
+    def _base(self, scheme: str) -> str:
+        return f"{scheme}{'s' if self.settings.listen.tls.certificate_file else ''}://{self.address}"
+
+    @property
+    def page_url(self) -> str:
+        """The chat page."""
+        return f"{self._base('http')}/"
+
+    @property
+    def rest_base(self) -> str:
+        """Stands for ``https://qyapi.weixin.qq.com``."""
+        return self._base("http")
+
+    @property
+    def socket_base(self) -> str:
+        """Stands for ``wss://openws.work.weixin.qq.com``."""
+        return self._base("ws") + SOCKET_PATH
+
+    # --- what people do ---
+
+    async def write_to_app(self, person: str, text: str, *, app: int | None = None) -> str:
+        """A member writes to an application. Returns the message id; delivery goes on by itself.
+
+        Raises:
+            NobodyThere: unknown person or application.
+            BacklogFull: too many callbacks are under way.
+        """
+        return self.send_to_app(person, "text", {"Content": text}, shown=text, app=app)
+
+    def send_to_app(
+        self, person: str, msg_type: str, fields: Mapping[str, str], *, shown: str = "", app: int | None = None
+    ) -> str:
+        """A message of any kind: ``fields`` as in DOC 90239. Returns the message id. Raises as :meth:`write_to_app`."""
+        self.corp.must_know(person)
+        receiver = self._app(app)
+        msg_id, chat = self.corp.new_msg_id(), f"app:{receiver.agent_id}"
+        rest = dict(fields)
+        message = AppMessage(
+            to_user=self.settings.corp_id,
+            from_user=person,
+            create_time=int(self.corp.now),
+            msg_type=msg_type,
+            msg_id=msg_id,
+            agent_id=str(receiver.agent_id),
+            content=rest.pop("Content", ""),
+            fields=rest,
+        )
+        self.callbacks.post(receiver, message)
+        self._written(chat, person, msg_id, shown or f"[{msg_type}]", "text" if msg_type == "text" else "media")
+        return msg_id
+
+    def send_event(
+        self, person: str, event: str, fields: Mapping[str, str] | None = None, *, app: int | None = None
+    ) -> None:
+        """An event of an application (DOC 90240), such as ``enter_agent`` or ``click``."""
+        receiver = self._app(app)
+        rest = dict(fields or {})
+        message = AppMessage(
+            to_user=self.settings.corp_id,
+            from_user=person,
+            create_time=int(self.corp.now),
+            msg_type="event",
+            agent_id=str(receiver.agent_id),
+            event=event,
+            event_key=rest.pop("EventKey", ""),
+            fields=rest,
+        )
+        self.callbacks.post(receiver, message)
+
+    async def write_to_bot(self, person: str, text: str, group: str | None = None, *, bot: str | None = None) -> str:
+        """A member writes to a bot, alone or in a group, where the mention is put in front if it is missing.
+
+        Returns the message id. Without a connection the message waits for one.
+
+        Raises:
+            NobodyThere: unknown person, bot or group, or the person is not in it.
+        """
+        self.corp.must_know(person)
+        if group is None:
+            receiver = self._bot(bot)
+            chat, shown = f"bot:{receiver.settings.id}", text
+        else:
+            chat, receiver = self._group(group, person)
+            mention = f"@{receiver.settings.name}"
+            shown = text if mention in text else f"{mention} {text}"
+        return self._push(receiver, receiver.write(person, chat, shown), shown)
+
+    def send_to_bot(self, person: str, content: Mapping[str, Any], *, shown: str = "", bot: str | None = None) -> str:
+        """A message of another kind in the single chat: ``content`` has ``msgtype`` and its body (DOC 100719)."""
+        self.corp.must_know(person)
+        receiver = self._bot(bot)
+        push = receiver.write_other(person, f"bot:{receiver.settings.id}", content)
+        return self._push(receiver, push, shown or f"[{content.get('msgtype')}]", media=True)
+
+    def write_in_group(self, person: str, text: str, group: str = "group") -> str:
+        """A member writes in a group. The bot hears of it only when it is mentioned. Returns the message id."""
+        chat, receiver = self._group(group, person)
+        if f"@{receiver.settings.name}" in text:
+            return self._push(receiver, receiver.write(person, chat, text), text)
+        msg_id = self.corp.new_opaque_id("GM")
+        self._written(chat, person, msg_id, text, "text", owed=False)
+        return msg_id
+
+    def enter(self, person: str, chat: str) -> None:
+        """A member opens a chat: ``enter_chat`` once a day for a bot, ``enter_agent`` for an application that wants it."""
+        self.corp.must_know(person)
+        key = self.corp.chat_key(chat)
+        kind, _, name = key.partition(":")
+        if kind == "app" and self.corp.apps[int(name)].report_enter:
+            self.send_event(person, "enter_agent", app=int(name))
+        elif kind == "bot" and self.socket.connected(name):
+            push = self.socket.bots[name].enter(person)
+            if push is not None:
+                self.socket.push(self.socket.bots[name], push)
+
+    def _push(self, bot: Bot, push: Push, shown: str, *, media: bool = False) -> str:
+        self._written(push.chat, push.person, push.msg_id, shown, "media" if media else "text")
+        self.socket.push(bot, push)
+        return push.msg_id
+
+    def _written(self, chat: str, person: str, msg_id: str, text: str, look: Any, *, owed: bool = True) -> None:
+        self.chats.post(
+            chat=chat, person=person, speaker=person, text=text, look=look, now=self.corp.now, msg_id=msg_id
+        )
+        if owed:
+            self.journal.note(Kind.WRITTEN, chat=chat, person=person, msg_id=msg_id)
+
+    # --- who is meant ---
+
+    def _app(self, agent_id: int | None) -> AppSettings:
+        if agent_id is None:
+            agent_id = int(self.corp.chat_key("app").partition(":")[2])
+        if agent_id not in self.corp.apps:
+            raise NobodyThere(f"no application {agent_id}")
+        return self.corp.apps[agent_id]
+
+    def _bot(self, bot_id: str | None) -> Bot:
+        key = self.corp.chat_key("bot" if bot_id is None else f"bot:{bot_id.removeprefix('bot:')}")
+        return self.socket.bots[key.partition(":")[2]]
+
+    def _group(self, group: str, person: str) -> tuple[str, Bot]:
+        chat = self.corp.chat_key(group if group.partition(":")[0] == "group" else f"group:{group}")
+        settings = self.corp.groups[chat.partition(":")[2]]
+        if person not in self.corp.members(settings):
+            raise NobodyThere(f"{person!r} is not in {group!r}")
+        bot = self.corp.group_bot(settings)
+        if bot is None:
+            raise NobodyThere(f"no bot in {group!r}")
+        return chat, self.socket.bots[bot.id]
+
+    # --- the admin console ---
+
+    def set_callback_url(self, url: str, *, app: int | None = None) -> None:
+        """Where callbacks go from now on, unchecked."""
+        self.callbacks.urls[self._app(app).agent_id] = url
+
+    async def save_callback_url(self, url: str, *, app: int | None = None) -> UrlCheck:
+        """As "save configuration" does it: the address is taken only if it passes the check."""
+        receiver = self._app(app)
+        outcome = await self.callbacks.check(receiver, url)
+        if outcome.passed:
+            self.callbacks.urls[receiver.agent_id] = url
+        return outcome
+
+    def connected(self, bot: str | None = None) -> bool:
+        """Whether a bot has a subscribed connection."""
+        return self.socket.connected(self._bot(bot).settings.id)
+
+    # --- accidents on demand; switches are in ``faults`` ---
+
+    def kick(self, bot: str | None = None, *, half: bool = False) -> None:
+        """Another connection takes over; ``half``: the old socket stays open and is dead."""
+        self.socket.kick(self._bot(bot).settings.id, half=half)
+
+    def cut(self, bot: str | None = None) -> None:
+        """The long connection breaks."""
+        self.socket.cut(self._bot(bot).settings.id)
+
+    def lose_subscription(self, bot: str | None = None) -> None:
+        """The subscription goes, the socket stays (846609)."""
+        self.socket.lose_subscription(self._bot(bot).settings.id)
+
+    def silence(self, seconds: float, bot: str | None = None) -> None:
+        """The platform neither reads nor writes for a while."""
+        self.socket.silence(self._bot(bot).settings.id, seconds)
+
+    def expire_tokens(self) -> None:
+        """Every access token ends now."""
+        self.tokens.expire()
+
+    def expire_streams(self) -> None:
+        """Every unfinished stream ends now."""
+        for bot in self.socket.bots.values():
+            bot.expire_all()
+
+    # --- what is seen ---
+
+    def bubbles(self, person: str, chat: str) -> list[Bubble]:
+        """What the person sees in a chat, oldest first, own messages included."""
+        return self.chats.bubbles(person, self.corp.chat_key(chat))
+
+    def replies(self, person: str, chat: str) -> list[Bubble]:
+        """The same without what people wrote."""
+        return [bubble for bubble in self.bubbles(person, chat) if bubble.speaker not in self.corp.people]
+
+    def acknowledged(self) -> list[str]:
+        """Ids of application messages that were answered with 200 and so are owed a reply, in order."""
+        return [msg_id for msg_id in self.journal.message_ids(Kind.ACKNOWLEDGED) if msg_id]
+
+    def written(self, chat: str) -> list[str]:
+        """Ids of all messages of people to a bot or an application, in order; a bot owes each of its own a reply."""
+        key = self.corp.chat_key(chat)
+        return [entry.msg_id for entry in self.journal.entries(Kind.WRITTEN, chat=key)]
+
+    @property
+    def counters(self) -> Counter[str]:
+        """How often each kind of thing happened, and each fault as ``fault.<name>``."""
+        found = Counter({str(kind): count for kind, count in self.journal.counts.items()})
+        found.update({f"fault.{name}": count for name, count in self.faults.struck.items()})
+        return found
+
+    # --- waiting and listening ---
+
+    def listen(self, listener: Callable[[Bubble | Entry], None]) -> Callable[[], None]:
+        """Tells of every bubble that appears or changes and of every entry. Returns how to stop that."""
+        self._changes.add(listener)
+        return lambda: self._changes.discard(listener)
+
+    def _tell(self, change: Bubble | Entry) -> None:
+        for listener in list(self._changes):
+            listener(change)
+        self._changed.set()
+
+    async def wait_for(self, predicate: Callable[[], T], timeout: float = 5.0) -> T:
+        """Returns what the predicate says as soon as that is true; it is asked after every change.
+
+        Raises:
+            TimeoutError: it did not become true in this many real seconds.
+        """
+        async with asyncio.timeout(timeout):
+            while not (outcome := predicate()):
+                self._changed.clear()
+                await self._changed.wait()
+            return outcome
