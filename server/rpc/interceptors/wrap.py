@@ -1,0 +1,111 @@
+"""How one concern is put around every handler.
+
+An interceptor of gRPC sees a handler being looked up, not run. What runs is the handler's
+behaviour, so that is what is wrapped: each concern is an :data:`Around`, a function that
+takes a behaviour and gives one. All of them are put around a method once, when it is
+first called, and kept: a call then costs the concerns themselves and one lookup.
+
+Only coroutines are wrapped. An async generator would be closed outside of its call, in
+another task and another context, where what the concerns left behind cannot be taken
+away again; so streaming handlers are coroutines that ``await context.write(...)``.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+import grpc
+import msgspec
+
+from server.rpc.call import Call, current
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Lookup: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
+
+
+class Method(msgspec.Struct, frozen=True):
+    """An RPC: ``weconverse.v1.ConversationService`` and ``Converse``."""
+
+    service: str
+    name: str
+
+    @classmethod
+    def of_path(cls, path: str) -> "Method":
+        """The method of ``/service/name``."""
+        service, _, name = path.removeprefix("/").partition("/")
+        return cls(service, name)
+
+    @property
+    def short(self) -> str:
+        """For logs and metrics: ``ConversationService/Converse``."""
+        return f"{self.service.rpartition('.')[2]}/{self.name}"
+
+    @property
+    def is_health(self) -> bool:
+        """Whether a balancer asks: without credentials, often, and not to be refused for load."""
+        return self.service == "grpc.health.v1.Health"
+
+
+Around: TypeAlias = Callable[[Method, Behaviour], Behaviour]
+"""One concern: takes a method and what it does, and gives what it does then."""
+
+
+def wrap(handler: Handler, around: Callable[[Behaviour], Behaviour]) -> Handler:
+    """The handler with ``around`` put around its behaviour.
+
+    Raises:
+        TypeError: for a handler that is not a coroutine.
+    """
+    make, behaviour = _parts(handler)
+    if not inspect.iscoroutinefunction(behaviour):
+        raise TypeError(
+            f"{behaviour!r} is not a coroutine; streaming handlers await context.write(...) instead of yield"
+        )
+    wrapped: Handler = make(around(behaviour), handler.request_deserializer, handler.response_serializer)
+    return wrapped
+
+
+def _parts(handler: Handler) -> tuple[Callable[..., Handler], Any]:
+    if handler.request_streaming:
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler, handler.stream_stream
+        return grpc.stream_unary_rpc_method_handler, handler.stream_unary
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler, handler.unary_stream
+    return grpc.unary_unary_rpc_method_handler, handler.unary_unary
+
+
+class Chain(grpc.aio.ServerInterceptor):
+    """The one interceptor that gRPC sees: puts all concerns around each method, once."""
+
+    def __init__(self, arounds: Sequence[Around], untouched: frozenset[str] = frozenset()) -> None:
+        """Args: the concerns, outermost first, and services that are left as they are."""
+        self._arounds = tuple(arounds)
+        self._untouched = untouched
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(self, continuation: Lookup, handler_call_details: Any) -> Any:
+        """Looks a method up; an unknown one is not kept, so that nobody can fill the memory with names."""
+        path: str = handler_call_details.method
+        known = self._wrapped.get(path)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        method = Method.of_path(path)
+        if handler is None or method.service in self._untouched:
+            return handler
+        wrapped = self._wrapped[path] = wrap(handler, lambda behaviour: self._around(method, behaviour))
+        return wrapped
+
+    def _around(self, method: Method, behaviour: Behaviour) -> Behaviour:
+        for around in reversed(self._arounds):
+            behaviour = around(method, behaviour)
+        inner = behaviour
+
+        async def call(request: Any, context: Context) -> Any:
+            current.set(Call())
+            return await inner(request, context)
+
+        return call

@@ -1,0 +1,30 @@
+"""The numbers of the gRPC port, each with its reason.
+
+gRPC ignores an option whose name it does not know, so the names are kept here and
+nowhere else on this side; a test holds them against what the C core knows.
+"""
+
+from typing import Final
+
+SO_REUSEPORT: Final = "grpc.so_reuseport"
+MIN_PING_INTERVAL: Final = "grpc.http2.min_ping_interval_without_data_ms"
+PING_WITHOUT_CALLS: Final = "grpc.keepalive_permit_without_calls"
+MAX_CONNECTION_AGE: Final = "grpc.max_connection_age_ms"
+MAX_CONNECTION_AGE_GRACE: Final = "grpc.max_connection_age_grace_ms"
+
+
+def server_options(longest_turn_seconds: float) -> list[tuple[str, int]]:
+    """Options of the server. Message sizes stay at gRPC's 4 MiB: larger media travel by address."""
+    return [
+        # A second server on the same port must fail, not share it: they would own different files.
+        (SO_REUSEPORT, 0),
+        # Clients ping silent streams every 30 s. By default that is called abuse and answered with
+        # a cut connection; 20 s lets them, with room for late timers.
+        (MIN_PING_INTERVAL, 20_000),
+        # A connection between two calls may be pinged too, or proxies close it.
+        (PING_WITHOUT_CALLS, 1),
+        # After 30 minutes a client connects anew, so that servers added meanwhile get their share.
+        (MAX_CONNECTION_AGE, 30 * 60 * 1000),
+        # Calls of an aged connection get the time of the longest turn, and 30 s for its delivery.
+        (MAX_CONNECTION_AGE_GRACE, int((longest_turn_seconds + 30) * 1000)),
+    ]

@@ -1,0 +1,219 @@
+"""The gRPC port: what stands around the handlers, and how it opens and drains."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import Tracer
+
+from program.binding import is_loopback
+from program.health import Health
+from program.run import CannotStart
+from program.settings import SettingsError
+from server.ops.metrics import Metrics
+from server.rpc.channel import ChannelServicer
+from server.rpc.conversation import ConversationServicer
+from server.rpc.health import HealthServicer
+from server.rpc.interceptors.budget import BudgetGate
+from server.rpc.interceptors.faults import Faults
+from server.rpc.interceptors.identity import Identity
+from server.rpc.interceptors.journal import Journal
+from server.rpc.interceptors.meter import Meter
+from server.rpc.interceptors.trace import Trace
+from server.rpc.interceptors.wrap import Around, Chain
+from server.rpc.options import server_options
+from server.settings import GrpcSettings, TlsSettings
+from server.turn.base import DeliveryService, TurnService
+from weconverse.v1 import channel_pb2, channel_pb2_grpc, conversation_pb2, conversation_pb2_grpc
+
+_log = structlog.get_logger()
+
+SERVICES: Final = (
+    conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name,
+    channel_pb2.DESCRIPTOR.services_by_name["ChannelService"].full_name,
+)
+
+_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+_LAST_WORDS_SECONDS: Final = 2.0
+"""What calls get to end by themselves once no turn is left: a status has to travel."""
+
+
+def concerns(settings: GrpcSettings, turn_timeout: float, metrics: Metrics, tracer: Tracer | None) -> Sequence[Around]:
+    """Everything that stands around a handler, outermost first."""
+    return (
+        Faults(),
+        Meter(metrics, time.perf_counter),
+        Journal(time.perf_counter),
+        Trace(tracer),
+        Identity(settings.callers, certificates=bool(settings.tls.client_ca_file)),
+        BudgetGate(settings.max_calls, turn_timeout, time.monotonic),
+    )
+
+
+class Draining(Protocol):
+    """What is told to come to an end before the port closes."""
+
+    def refuse_new(self) -> None:
+        """Lets no more turns begin."""
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Lets what runs finish for up to ``seconds``."""
+        ...
+
+    def send_channels_away(self) -> None:
+        """Ends the streams of attached channels; what they have open stays owed."""
+        ...
+
+
+class Port:
+    """An open gRPC port."""
+
+    def __init__(self, server: grpc.aio.Server, number: int, settings: GrpcSettings, probes: HealthServicer) -> None:
+        self._server = server
+        self._settings = settings
+        self._probes = probes
+        self.number: Final = number
+
+    async def drain(self, work: Draining) -> None:
+        """Comes to a clean end: balancers look away, turns under way finish, then the port closes.
+
+        While turns finish, calls about them are still answered; only new turns are
+        refused (``SHUTTING_DOWN``), and their callers go to another server.
+        """
+        self._probes.leave()
+        await asyncio.sleep(self._settings.lame_duck_seconds)
+        began = time.monotonic()
+        work.refuse_new()
+        await work.drain(self._settings.drain_seconds)
+        work.send_channels_away()
+        left = self._settings.drain_seconds - (time.monotonic() - began)
+        await self._server.stop(max(_LAST_WORDS_SECONDS, left))
+        _log.info("drained", seconds=round(time.monotonic() - began, 2))
+
+
+@asynccontextmanager
+async def serving(
+    settings: GrpcSettings,
+    *,
+    turns: TurnService,
+    deliveries: DeliveryService,
+    turn_timeout: float,
+    ready: Health,
+    metrics: Metrics,
+    tracer: Tracer | None = None,
+    around: Callable[[Sequence[Around]], Sequence[Around]] = lambda concerns: concerns,
+) -> AsyncIterator[Port]:
+    """Opens the port and gives it; leaving closes it at once (:meth:`Port.drain` closes it gently).
+
+    Args:
+        turn_timeout: seconds for a caller without a deadline.
+        ready: its readiness is what the health service reports.
+        around: lets a test look at, or add to, what stands around the handlers.
+
+    Raises:
+        SettingsError: for certificates that cannot be read.
+        CannotStart: if the address is taken.
+    """
+    untouched = frozenset({reflection.SERVICE_NAME})  # async generators of another house; see wrap.py
+    chain = Chain(around(concerns(settings, turn_timeout, metrics, tracer)), untouched)
+    server = grpc.aio.server(
+        interceptors=[chain],
+        options=server_options(turn_timeout),
+        maximum_concurrent_rpcs=2 * settings.max_calls,
+    )
+    conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(turns, turn_timeout), server)
+    channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries), server)
+    probes = HealthServicer(ready, SERVICES)
+    health_pb2_grpc.add_HealthServicer_to_server(probes, server)
+    if settings.reflection == "on" or (settings.reflection == "auto" and is_loopback(settings.address)):
+        reflection.enable_server_reflection((*SERVICES, _HEALTH, reflection.SERVICE_NAME), server)
+    number = _bind(server, settings)
+    await server.start()
+    try:
+        yield Port(server, number, settings, probes)
+    finally:
+        await server.stop(0)
+
+
+def _bind(server: grpc.aio.Server, settings: GrpcSettings) -> int:
+    credentials = credentials_of(settings.tls)
+    try:
+        if credentials is None:
+            return server.add_insecure_port(settings.address)
+        return server.add_secure_port(settings.address, credentials)
+    except RuntimeError as error:
+        raise CannotStart(
+            f"cannot listen on {settings.address}: the address is in use or not of this machine"
+        ) from error
+
+
+# --- certificates ---------------------------------------------------------------------------
+
+
+def credentials_of(tls: TlsSettings) -> grpc.ServerCredentials | None:
+    """The port's certificates, read again for new connections once the files have changed; ``None`` without TLS.
+
+    Raises:
+        SettingsError: for files that cannot be read, and for half a pair.
+    """
+    if not (tls.certificate_file or tls.key_file):
+        if tls.client_ca_file:
+            raise SettingsError("grpc.tls.client_ca_file", "needs certificate_file and key_file beside it; set them")
+        return None
+    files = CertificateFiles(tls)
+    return grpc.dynamic_ssl_server_credentials(
+        files.read(), files.changed, require_client_authentication=bool(tls.client_ca_file)
+    )
+
+
+class CertificateFiles:
+    """The three files. gRPC asks for changes from threads of its own, at each handshake."""
+
+    def __init__(self, tls: TlsSettings) -> None:
+        self._tls = tls
+        self._seen: tuple[int, ...] = ()
+
+    def read(self) -> Any:
+        """The certificates as they are on disk.
+
+        Raises:
+            SettingsError: naming the file that cannot be read.
+        """
+        self._seen = self._stamps()
+        certificate = _file("grpc.tls.certificate_file", self._tls.certificate_file)
+        key = _file("grpc.tls.key_file", self._tls.key_file)
+        ca = _file("grpc.tls.client_ca_file", self._tls.client_ca_file) if self._tls.client_ca_file else None
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], ca)
+
+    def changed(self) -> Any:
+        """The certificates if they have changed on disk, else ``None``. Broken files leave what was read before."""
+        try:
+            return self.read() if self._stamps() != self._seen else None
+        except SettingsError as error:
+            _log.error("certificates_not_reloaded", field=error.field, rule=error.rule)
+            return None
+
+    def _stamps(self) -> tuple[int, ...]:
+        paths = (self._tls.certificate_file, self._tls.key_file, self._tls.client_ca_file)
+        try:
+            return tuple(Path(path).stat().st_mtime_ns for path in paths if path)
+        except OSError:
+            return ()
+
+
+def _file(field: str, path: str) -> bytes:
+    if not path:
+        raise SettingsError(field, "is required for TLS; set it")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(field, f"names {path}, which cannot be read: {error.strerror}") from None
