@@ -43,6 +43,8 @@ class StoredTurn(msgspec.Struct, frozen=True):
     """What the last delivery attempt recorded."""
     deliver_after: float = 0.0
     """Not to be offered before this time."""
+    retries: int = 0
+    """How often the channel said ``retry`` since the turn was owed, or owed again."""
 
 
 class Accepted(msgspec.Struct, frozen=True):

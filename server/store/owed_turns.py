@@ -1,0 +1,96 @@
+"""The SQL of owed turns: inbox and outbox. Each function is a job of the writer or of the reader."""
+
+import sqlite3
+from typing import Final
+
+from server.domain import DeliveryState, TurnName, TurnState
+from server.errors import ResourceNotFound
+from server.store.base import DeliveryReport, StaleEpoch, StoredTurn
+from server.store.rows import FINISH, INSERT, STORED_COLUMNS, Row, read_stored
+
+_FIND: Final = f"SELECT {STORED_COLUMNS} FROM turns WHERE conversation = ? AND request_id = ?"  # noqa: S608 - constants
+
+_CLAIM: Final = (
+    f"UPDATE turns SET state = {TurnState.RUNNING:d}, epoch = epoch + 1, attempts = attempts + 1 "  # noqa: S608 - constants
+    f"WHERE conversation = ? AND request_id = ? AND state < {TurnState.SUCCEEDED:d}"
+)
+
+# `delivery_state = 1` stands as a literal in these, or the planner would not see that the
+# partial index `turns_owed` fits.
+_UNSETTLED: Final = f"SELECT {STORED_COLUMNS} FROM turns WHERE delivery_state = 1 ORDER BY sequence"  # noqa: S608 - constants
+
+_REPORT_HEAD: Final = "UPDATE turns SET progress = coalesce(?, progress), detail = ?, "
+_REPORT_TAIL: Final = " WHERE conversation = ? AND request_id = ? AND delivery_state = 1"
+_REPORTS: Final = {
+    # Each takes one value of its own, the last before the name.
+    "progress": f"{_REPORT_HEAD} deliver_after = max(deliver_after, ?) {_REPORT_TAIL}",
+    "retry": f"{_REPORT_HEAD} retries = retries + 1, deliver_after = ? {_REPORT_TAIL}",
+    "delivered": (
+        f"{_REPORT_HEAD} delivery_state = {DeliveryState.DELIVERED:d}, settle_time = max(create_time, ?) {_REPORT_TAIL}"
+    ),
+    "undeliverable": (
+        f"{_REPORT_HEAD} delivery_state = {DeliveryState.UNDELIVERABLE:d}, "
+        f"settle_time = max(create_time, ?) {_REPORT_TAIL}"
+    ),
+}
+OUTCOMES: Final = frozenset(_REPORTS)
+
+_REPLAY: Final = "UPDATE turns SET delivery_state = 1, settle_time = NULL, retries = 0, deliver_after = 0"
+_REPLAY_ALL: Final = f"{_REPLAY} WHERE delivery_state = 3"
+_REPLAY_ACCOUNT: Final = f"{_REPLAY} WHERE delivery_state = 3 AND account = ?"
+
+
+def find(connection: sqlite3.Connection, name: TurnName) -> StoredTurn | None:
+    """The turn of that name."""
+    row = connection.execute(_FIND, (name.conversation, name.request_id)).fetchone()
+    return None if row is None else read_stored(row)
+
+
+def accept(connection: sqlite3.Connection, name: TurnName, row: Row) -> int | StoredTurn:
+    """Inserts the row and returns its sequence, or returns the turn that had the name before."""
+    cursor = connection.execute(INSERT, row)
+    if cursor.rowcount == 1 and cursor.lastrowid is not None:
+        return cursor.lastrowid
+    existing = find(connection, name)
+    assert existing is not None  # or the insert would have happened
+    return existing
+
+
+def claim(connection: sqlite3.Connection, name: TurnName) -> StoredTurn:
+    connection.execute(_CLAIM, (name.conversation, name.request_id))
+    stored = find(connection, name)
+    if stored is None:
+        raise ResourceNotFound(str(name))
+    return stored
+
+
+def finish_owed(connection: sqlite3.Connection, name: TurnName, row: Row) -> None:
+    if connection.execute(FINISH, row).rowcount == 0:
+        raise StaleEpoch(f"a later claim of {name} exists, or the turn is gone")
+
+
+def record_offer(connection: sqlite3.Connection, name: TurnName) -> int:
+    key = (name.conversation, name.request_id)
+    connection.execute("UPDATE turns SET offers = offers + 1 WHERE conversation = ? AND request_id = ?", key)
+    row = connection.execute("SELECT offers FROM turns WHERE conversation = ? AND request_id = ?", key).fetchone()
+    if row is None:
+        raise ResourceNotFound(str(name))
+    return int(row[0])
+
+
+def record_report(connection: sqlite3.Connection, report: DeliveryReport) -> None:
+    own = report.time if report.outcome in ("delivered", "undeliverable") else report.deliver_after
+    connection.execute(
+        _REPORTS[report.outcome],
+        (report.progress, report.detail, own, report.name.conversation, report.name.request_id),
+    )
+
+
+def unsettled(connection: sqlite3.Connection) -> tuple[StoredTurn, ...]:
+    return tuple(map(read_stored, connection.execute(_UNSETTLED)))
+
+
+def replay_undeliverable(connection: sqlite3.Connection, account: str | None) -> int:
+    if account is None:
+        return connection.execute(_REPLAY_ALL).rowcount
+    return connection.execute(_REPLAY_ACCOUNT, (account,)).rowcount

@@ -1,0 +1,216 @@
+"""How a turn becomes a row, and a row a turn. Pure.
+
+What is queried is a column, what is only carried is msgpack. The columns that are read
+are listed once, in the order in which :func:`read_turn` takes them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from server.domain import (
+    Ask,
+    CacheOutcome,
+    Content,
+    DeliveryState,
+    Event,
+    Failure,
+    FinishReason,
+    Owed,
+    Round,
+    Sender,
+    Turn,
+    TurnName,
+    TurnOptions,
+    TurnState,
+    Usage,
+)
+from server.store.base import StoredTurn
+
+Row = tuple[Any, ...]
+"""Values of one row, in the order of the statement's columns."""
+
+_TURN_COLUMNS: Final = (
+    "conversation, request_id, state, delivery_state, create_time, end_time, first_delta_latency, "
+    "input, ask, assistant, reply, finish_reason, cache_outcome, model, "
+    "input_tokens, output_tokens, model_attempts, failure"
+)
+TURN_COLUMNS: Final = f"sequence, {_TURN_COLUMNS}"
+"""What :func:`read_turn` reads."""
+
+STORED_COLUMNS: Final = (
+    f"{TURN_COLUMNS}, input_digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events"
+)
+"""What :func:`read_stored` reads."""
+
+_INSERTED_COLUMNS: Final = (
+    f"{_TURN_COLUMNS}, input_digest, epoch, attempts, account, address, events, bypass_memory, remembered"
+)
+INSERT: Final = (
+    f"INSERT INTO turns ({_INSERTED_COLUMNS}) VALUES ({', '.join('?' * len(_INSERTED_COLUMNS.split(',')))}) "  # noqa: S608 - constants
+    "ON CONFLICT (conversation, request_id) DO NOTHING"
+)
+"""Takes what :func:`inserted_row` makes."""
+
+FINISH: Final = (
+    "UPDATE turns SET state = ?, end_time = ?, first_delta_latency = ?, assistant = ?, reply = ?, finish_reason = ?, "
+    "cache_outcome = ?, model = ?, input_tokens = ?, output_tokens = ?, model_attempts = ?, failure = ?, events = ?, "
+    "remembered = ? AND NOT bypass_memory WHERE conversation = ? AND request_id = ? AND epoch = ?"
+)
+"""Takes what :func:`finished_row` makes."""
+
+
+class AskBlob(msgspec.Struct, frozen=True, array_like=True):
+    """The part of an ask that has no column. On disk: add fields at the end, with a default, and remove none."""
+
+    repeatable: bool
+    assistant: str
+    sender: Sender | None
+    channel: str
+    language_code: str
+    options: TurnOptions
+    caller: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_ask = msgspec.msgpack.Decoder(AskBlob).decode
+_decode_input = msgspec.msgpack.Decoder(Content).decode
+_decode_failure = msgspec.msgpack.Decoder(Failure).decode
+_decode_events = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
+
+EMPTY_INPUT: Final = _encode(Content())
+"""What retention leaves of an input."""
+
+
+# --- writing --------------------------------------------------------------------------
+
+
+def inserted_row(stored: StoredTurn) -> Row:
+    """Values for :data:`INSERT`; the sequence is the database's to give."""
+    turn, ask, owed = stored.turn, stored.ask, stored.owed
+    rest = AskBlob(ask.repeatable, ask.assistant, ask.sender, ask.channel, ask.language_code, ask.options, ask.caller)
+    usage = turn.usage
+    return (
+        ask.name.conversation,
+        ask.name.request_id,
+        int(turn.state),
+        int(turn.delivery_state),
+        turn.create_time,
+        turn.end_time,
+        turn.first_delta_latency,
+        _encode(ask.input),
+        _encode(rest),
+        turn.assistant,
+        turn.reply,
+        int(turn.finish_reason),
+        int(turn.cache_outcome),
+        turn.model,
+        usage.input_token_count if usage else None,
+        usage.output_token_count if usage else None,
+        usage.attempt_count if usage else None,
+        _encode(turn.failure) if turn.failure else None,
+        stored.input_digest,
+        stored.epoch,
+        stored.attempts,
+        owed.account if owed else None,
+        owed.address if owed else None,
+        _encode(stored.events) if stored.events else None,
+        ask.options.bypass_memory,
+        is_round(turn) and not ask.options.bypass_memory,
+    )
+
+
+def finished_row(turn: Turn, events: Sequence[Event], epoch: int, end_time: float) -> Row:
+    """Values for :data:`FINISH`, taken now: the turn may change afterwards."""
+    usage = turn.usage
+    return (
+        int(turn.state),
+        end_time,
+        turn.first_delta_latency,
+        turn.assistant,
+        turn.reply,
+        int(turn.finish_reason),
+        int(turn.cache_outcome),
+        turn.model,
+        usage.input_token_count if usage else None,
+        usage.output_token_count if usage else None,
+        usage.attempt_count if usage else None,
+        _encode(turn.failure) if turn.failure else None,
+        _encode(events) if events else None,
+        is_round(turn),
+        turn.name.conversation,
+        turn.name.request_id,
+        epoch,
+    )
+
+
+def is_round(turn: Turn) -> bool:
+    """Whether the turn ended as a round that memory may use, if the ask allows it."""
+    return turn.state is TurnState.SUCCEEDED and turn.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+
+
+# --- reading --------------------------------------------------------------------------
+
+
+def read_turn(row: Row) -> Turn:
+    """The turn in a row of :data:`TURN_COLUMNS`, or of columns that begin with them."""
+    return _read_turn(row, _decode_input(row[8]), _decode_ask(row[9]))
+
+
+def read_stored(row: Row) -> StoredTurn:
+    """The turn in a row of :data:`STORED_COLUMNS`, with what is kept beside it."""
+    content, rest = _decode_input(row[8]), _decode_ask(row[9])
+    turn = _read_turn(row, content, rest)
+    digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events = row[19:]
+    return StoredTurn(
+        turn=turn,
+        ask=Ask(
+            turn.name,
+            content,
+            rest.repeatable,
+            rest.assistant,
+            rest.sender,
+            rest.channel,
+            rest.language_code,
+            rest.options,
+            rest.caller,
+        ),
+        input_digest=digest,
+        sequence=row[0],
+        events=() if events is None else _decode_events(events),
+        owed=None if account is None else Owed(account, address),
+        epoch=epoch,
+        attempts=attempts,
+        offers=offers,
+        progress=progress,
+        deliver_after=deliver_after,
+        retries=retries,
+    )
+
+
+def read_round(row: Row) -> Round:
+    """The round in a row of ``input, reply, end_time``."""
+    return Round(_decode_input(row[0]).text, row[1], row[2])
+
+
+def _read_turn(row: Row, content: Content, rest: AskBlob) -> Turn:
+    input_tokens, output_tokens, model_attempts, failure = row[15:19]
+    return Turn(
+        name=TurnName(row[1], row[2]),
+        state=TurnState(row[3]),
+        input=content,
+        create_time=row[5],
+        assistant=row[10],
+        channel=rest.channel,
+        sender=rest.sender,
+        reply=row[11],
+        finish_reason=FinishReason(row[12]),
+        cache_outcome=CacheOutcome(row[13]),
+        model=row[14],
+        usage=None if input_tokens is None else Usage(input_tokens, output_tokens, model_attempts),
+        end_time=row[6],
+        first_delta_latency=row[7],
+        delivery_state=DeliveryState(row[4]),
+        failure=None if failure is None else _decode_failure(failure),
+    )

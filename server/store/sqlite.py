@@ -1,0 +1,295 @@
+"""The store of turns in one SQLite file.
+
+One thread writes, on one connection, which is also the only one that checkpoints; one
+thread reads. Nothing else opens the file: SQLite before 3.51.3 can damage a file when
+two connections write or checkpoint at the same moment, and a lock file keeps a second
+process out.
+"""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+import structlog
+
+from server.domain import (
+    Ask,
+    Conversation,
+    DeliveryState,
+    Event,
+    Owed,
+    Rating,
+    Round,
+    Sender,
+    Turn,
+    TurnName,
+    TurnState,
+    digest,
+)
+from server.store import aging, owed_turns, turn_log
+from server.store.base import Accepted, DeliveryReport, Dropped, Retention, StoredTurn, TurnPage
+from server.store.group_commit import GroupCommit, SharedSnapshot
+from server.store.job_thread import JobThread
+from server.store.lock_file import LockFile
+from server.store.page_token import make_token, read_token
+from server.store.refusals import StoreRefused
+from server.store.rows import finished_row, inserted_row
+from server.store.schema import migrate, read_migrations
+
+CAPACITY: Final = 8192
+"""Writes, and as many reads, that may be waiting before the store says it is unavailable."""
+
+_LARGEST_BATCH: Final = 512
+_CHECKPOINT_PAGES: Final = 1000
+_WAL_BYTES_KEPT: Final = 64 << 20
+
+_log = structlog.get_logger(__name__)
+
+
+class SqliteTurnStore:
+    """:class:`server.store.base.TurnStore` in a file.
+
+    Belongs to the event loop that opened it. What was asked for is done even if the
+    caller is cancelled while it waits. Writes happen, and return, in the order in which
+    they were asked for; a read sees every write that returned before it was asked for.
+    """
+
+    def __init__(self, writer: JobThread, reader: JobThread, clock: Callable[[], float]) -> None:
+        """Use :meth:`open`."""
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+
+    @classmethod
+    async def open(cls, path: str | Path, *, clock: Callable[[], float] = time.time, capacity: int = CAPACITY) -> Self:
+        """Opens the file, which is made if it does not exist, and brings its schema up to date.
+
+        Blocks the event loop while it does: nothing can be served before.
+
+        Args:
+            clock: POSIX seconds; for what has no time from its caller.
+
+        Raises:
+            StoreRefused: if the file is in use, newer than this program, or no database.
+        """
+        path = Path(path)
+        try:
+            lock = LockFile(path)
+        except OSError as error:
+            raise StoreRefused(f"{path} cannot be locked: {error}; the folder must exist and be writable") from error
+        try:
+            writing, reading = _connect(path, clock())
+        except BaseException as error:
+            lock.release()
+            if isinstance(error, sqlite3.Error):
+                raise StoreRefused(f"{path} cannot be used as a database: {error}") from error
+            raise
+        reader = JobThread(
+            "turn-store-reader",
+            SharedSnapshot(reading).run_batch,
+            reading.close,
+            capacity=capacity,
+            largest_batch=_LARGEST_BATCH,
+        )
+        writer = JobThread(
+            "turn-store-writer",
+            GroupCommit(writing).run_batch,
+            partial(_close_last, reader, writing, lock),
+            capacity=capacity,
+            largest_batch=_LARGEST_BATCH,
+        )
+        return cls(writer, reader, clock)
+
+    # --- owed turns -------------------------------------------------------------------
+
+    async def accept(self, ask: Ask, owed: Owed, *, time: float, claim: bool, final: Turn | None = None) -> Accepted:
+        """See :meth:`server.store.base.TurnStore.accept`."""
+        claimed = claim and final is None
+        turn = Turn(
+            name=ask.name,
+            state=TurnState.RUNNING if claimed else TurnState.QUEUED,
+            input=ask.input,
+            create_time=time,
+            assistant=ask.assistant,
+            channel=ask.channel,
+            sender=ask.sender,
+            delivery_state=DeliveryState.OWED,
+        )
+        if final is not None:
+            _take_end(turn, final, self._end_time(final))
+        stored = StoredTurn(
+            turn, ask, digest(ask.input), sequence=0, owed=owed, epoch=int(claimed), attempts=int(claimed)
+        )
+        outcome = await self._writer.submit(owed_turns.accept, ask.name, inserted_row(stored))
+        if isinstance(outcome, StoredTurn):
+            return Accepted(outcome, created=False)
+        return Accepted(msgspec.structs.replace(stored, sequence=outcome), created=True)
+
+    async def claim(self, name: TurnName) -> StoredTurn:
+        """See :meth:`server.store.base.TurnStore.claim`."""
+        return await self._writer.submit(owed_turns.claim, name)
+
+    async def finish_owed(self, turn: Turn, events: Sequence[Event], *, epoch: int) -> None:
+        """See :meth:`server.store.base.TurnStore.finish_owed`."""
+        row = finished_row(turn, events, epoch, self._end_time(turn))
+        await self._writer.submit(owed_turns.finish_owed, turn.name, row)
+
+    async def record_offer(self, name: TurnName) -> int:
+        """See :meth:`server.store.base.TurnStore.record_offer`."""
+        return await self._writer.submit(owed_turns.record_offer, name)
+
+    async def record_report(self, report: DeliveryReport) -> None:
+        """See :meth:`server.store.base.TurnStore.record_report`."""
+        if report.outcome not in owed_turns.OUTCOMES:
+            raise ValueError(f"{report.outcome!r} is no outcome of a delivery")
+        await self._writer.submit(owed_turns.record_report, report)
+
+    async def unsettled(self) -> tuple[StoredTurn, ...]:
+        """See :meth:`server.store.base.TurnStore.unsettled`."""
+        return await self._reader.submit(owed_turns.unsettled)
+
+    async def replay_undeliverable(self, account: str | None = None) -> int:
+        """See :meth:`server.store.base.TurnStore.replay_undeliverable`."""
+        return await self._writer.submit(owed_turns.replay_undeliverable, account)
+
+    # --- turns that went to their caller ------------------------------------------------
+
+    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event]) -> None:
+        """See :meth:`server.store.base.TurnStore.finish`."""
+        ended = msgspec.structs.replace(turn, end_time=self._end_time(turn), delivery_state=DeliveryState.NOT_OWED)
+        stored = StoredTurn(ended, ask, digest(ask.input), sequence=0, events=tuple(events))
+        await self._writer.submit(turn_log.finish, ask.name, inserted_row(stored))
+
+    # --- reading ----------------------------------------------------------------------
+
+    async def find(self, name: TurnName) -> StoredTurn | None:
+        """See :meth:`server.store.base.TurnStore.find`."""
+        return await self._reader.submit(owed_turns.find, name)
+
+    async def list_turns(self, conversation: str, page_size: int, page_token: str) -> TurnPage:
+        """See :meth:`server.store.base.TurnStore.list_turns`."""
+        before = read_token(conversation, page_token)
+        turns, last = await self._reader.submit(turn_log.list_turns, conversation, before, page_size)
+        return TurnPage(turns, "" if last is None else make_token(conversation, last))
+
+    async def recent_rounds(self, conversation: str, limit: int) -> tuple[Round, ...]:
+        """See :meth:`server.store.base.TurnStore.recent_rounds`."""
+        return await self._reader.submit(turn_log.recent_rounds, conversation, limit)
+
+    async def conversation(self, name: str) -> Conversation | None:
+        """See :meth:`server.store.base.TurnStore.conversation`."""
+        return await self._reader.submit(turn_log.conversation, name)
+
+    # --- conversations ----------------------------------------------------------------
+
+    async def cut_memory(self, conversation: str, *, time: float) -> None:
+        """See :meth:`server.store.base.TurnStore.cut_memory`."""
+        await self._writer.submit(turn_log.cut_memory, conversation, time)
+
+    async def delete_conversation(self, conversation: str) -> bool:
+        """See :meth:`server.store.base.TurnStore.delete_conversation`."""
+        return await self._writer.submit(turn_log.delete_conversation, conversation)
+
+    async def rate(self, name: TurnName, rater: Sender | None, rating: Rating, comment: str, *, time: float) -> None:
+        """See :meth:`server.store.base.TurnStore.rate`."""
+        who = rater.id if rater else ""
+        await self._writer.submit(turn_log.rate, name, who, rating, comment, time)
+
+    # --- upkeep -----------------------------------------------------------------------
+
+    async def apply_retention(self, retention: Retention) -> Dropped:
+        """See :meth:`server.store.base.TurnStore.apply_retention`."""
+        keys = await self._in_slices(aging.drop_keys, retention.keys_before)
+        payloads = await self._in_slices(aging.drop_payloads, retention.payloads_before)
+        before = retention.keys_before
+        while names := await self._reader.submit(aging.unused_conversations, before):
+            if not await self._writer.submit(aging.drop_unused_conversations, names, before):
+                break
+        return Dropped(payloads=payloads, keys=keys)
+
+    async def _in_slices(self, drop: Callable[[sqlite3.Connection, float], int], before: float) -> int:
+        """Repeats a job until it leaves less than a slice; other writes go between."""
+        total = 0
+        while True:
+            count = await self._writer.submit(drop, before)
+            total += count
+            if count < aging.SLICE:
+                return total
+
+    async def probe(self) -> None:
+        """See :meth:`server.store.base.TurnStore.probe`."""
+        await self._writer.submit(aging.probe_write, self._clock())
+        await self._reader.submit(aging.probe_read)
+
+    async def aclose(self) -> None:
+        """See :meth:`server.store.base.TurnStore.aclose`. May be called again; may be cancelled, and then
+        closes all the same."""
+        self._reader.stop()
+        self._writer.stop()
+        await self._writer.stopped()
+        await self._reader.stopped()
+
+    def _end_time(self, turn: Turn) -> float:
+        """Retention needs one of every turn that has ended."""
+        return self._clock() if turn.end_time is None else turn.end_time
+
+
+@asynccontextmanager
+async def open_sqlite(path: str | Path, *, clock: Callable[[], float] = time.time) -> AsyncIterator[SqliteTurnStore]:
+    """A store for as long as the context lasts; see :meth:`SqliteTurnStore.open`."""
+    store = await SqliteTurnStore.open(path, clock=clock)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def _take_end(turn: Turn, final: Turn, end_time: float) -> None:
+    turn.state = final.state
+    turn.reply = final.reply
+    turn.finish_reason = final.finish_reason
+    turn.cache_outcome = final.cache_outcome
+    turn.model = final.model
+    turn.usage = final.usage
+    turn.end_time = end_time
+    turn.first_delta_latency = final.first_delta_latency
+    turn.failure = final.failure
+
+
+def _connect(path: Path, now: float) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """The connection that writes and the one that reads, on a file that is up to date."""
+    writing = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        (journal,) = writing.execute("PRAGMA journal_mode = WAL").fetchone()
+        if journal != "wal":
+            raise StoreRefused(f"{path} stays in journal mode {journal}; put it on a local disk, which can do WAL")
+        # Flushes every commit: what was acknowledged survives a power cut, too.
+        writing.execute("PRAGMA synchronous = FULL")
+        writing.execute("PRAGMA foreign_keys = ON")
+        writing.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        writing.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
+        version = migrate(writing, path, read_migrations(), time=now)
+        reading = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        reading.execute("PRAGMA query_only = ON")
+        reading.execute("PRAGMA wal_autocheckpoint = 0")
+    except BaseException:
+        writing.close()
+        raise
+    _log.info("store_open", path=str(path), sqlite=sqlite3.sqlite_version, schema_version=version)
+    return writing, reading
+
+
+def _close_last(reader: JobThread, writing: sqlite3.Connection, lock: LockFile) -> None:
+    """Ends the writer behind the reader, as the last connection to close is one that checkpoints."""
+    reader.join()
+    try:
+        writing.close()
+    except sqlite3.Error as error:
+        _log.error("store_close_failed", error=repr(error))
+    finally:
+        lock.release()

@@ -1,0 +1,90 @@
+"""The SQL of the log and of conversations. Each function is a job of the writer or of the reader."""
+
+import sqlite3
+from typing import Final
+
+from server.domain import Conversation, Rating, Round, Turn, TurnName
+from server.errors import ResourceNotFound
+from server.store.rows import INSERT, TURN_COLUMNS, Row, read_round, read_turn
+
+# A turn that is owed, and one that may be owed again, is nobody's to replace.
+_GIVE_WAY: Final = (
+    "DELETE FROM turns WHERE conversation = ? AND request_id = ? AND state IN (4, 5) AND delivery_state IN (0, 2)"
+)
+
+_LIST: Final = (
+    f"SELECT {TURN_COLUMNS} FROM turns WHERE conversation = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?"  # noqa: S608 - constants
+)
+
+_CUT_OF: Final = "coalesce((SELECT cut_sequence FROM conversations WHERE name = ?1), 0)"
+_ROUNDS: Final = (
+    "SELECT input, reply, end_time FROM turns "  # noqa: S608 - constants
+    f"WHERE conversation = ?1 AND remembered = 1 AND sequence > {_CUT_OF} ORDER BY sequence DESC LIMIT ?2"
+)
+
+_CONVERSATION: Final = (
+    "SELECT create_time, update_time, (SELECT count(*) FROM turns "
+    "WHERE conversation = name AND remembered = 1 AND sequence > cut_sequence) FROM conversations WHERE name = ?"
+)
+
+_CUT: Final = (
+    "INSERT INTO conversations (name, create_time, update_time, cut_sequence) "
+    "VALUES (?1, ?2, ?2, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'turns'), 0)) "
+    "ON CONFLICT (name) DO UPDATE SET "
+    "update_time = max(update_time, excluded.update_time), cut_sequence = excluded.cut_sequence"
+)
+
+_RATE: Final = (
+    "INSERT INTO ratings (sequence, rater, rating, comment, time) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (sequence, rater) DO UPDATE SET "
+    "rating = excluded.rating, comment = excluded.comment, time = excluded.time"
+)
+
+
+def finish(connection: sqlite3.Connection, name: TurnName, row: Row) -> None:
+    if connection.execute(INSERT, row).rowcount == 1:
+        return
+    if connection.execute(_GIVE_WAY, (name.conversation, name.request_id)).rowcount == 1:
+        connection.execute(INSERT, row)
+
+
+def list_turns(
+    connection: sqlite3.Connection, conversation: str, before: int, limit: int
+) -> tuple[tuple[Turn, ...], int | None]:
+    """Up to ``limit`` turns that arrived before ``before``, newest first, and the sequence of
+    the last of them, or ``None`` if nothing follows."""
+    rows = connection.execute(_LIST, (conversation, before, limit + 1)).fetchall()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return tuple(map(read_turn, rows)), rows[-1][0] if more else None
+
+
+def recent_rounds(connection: sqlite3.Connection, conversation: str, limit: int) -> tuple[Round, ...]:
+    rows = connection.execute(_ROUNDS, (conversation, limit)).fetchall()
+    return tuple(map(read_round, reversed(rows)))
+
+
+def conversation(connection: sqlite3.Connection, name: str) -> Conversation | None:
+    row = connection.execute(_CONVERSATION, (name,)).fetchone()
+    if row is None:
+        return None
+    create_time, update_time, rounds = row
+    return Conversation(name, create_time, update_time, None, rounds * 2)
+
+
+def cut_memory(connection: sqlite3.Connection, name: str, time: float) -> None:
+    connection.execute(_CUT, (name, time))
+
+
+def delete_conversation(connection: sqlite3.Connection, name: str) -> bool:
+    connection.execute("DELETE FROM turns WHERE conversation = ?", (name,))
+    return connection.execute("DELETE FROM conversations WHERE name = ?", (name,)).rowcount == 1
+
+
+def rate(connection: sqlite3.Connection, name: TurnName, rater: str, rating: Rating, comment: str, time: float) -> None:
+    row = connection.execute(
+        "SELECT sequence FROM turns WHERE conversation = ? AND request_id = ?", (name.conversation, name.request_id)
+    ).fetchone()
+    if row is None:
+        raise ResourceNotFound(str(name))
+    connection.execute(_RATE, (row[0], rater, int(rating), comment, time))
