@@ -16,9 +16,8 @@ from adapter.api_errors import (
 )
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
-from adapter.phrases import NO_ANSWER
 from adapter.recently_sent import MemberPace, RecentlySent
-from adapter.render import app_parts, has_visible
+from adapter.render import app_parts
 from adapter.translate import read_address
 from weconverse import Delivery, text_of
 
@@ -69,8 +68,9 @@ class AppCourier:
     ) -> None:
         """Args: ``longest_pause`` in seconds between two attempts of one delivery."""
         self._agent_id = agent_id
-        self._encode = encode_markdown if reply_type == "markdown" else encode_text
-        self._send_body = api.send_markdown if reply_type == "markdown" else api.send_text
+        self._markdown = reply_type == "markdown"
+        self._encode = encode_markdown if self._markdown else encode_text
+        self._send_body = api.send_markdown if self._markdown else api.send_text
         self._metrics = metrics
         self._interval = duplicate_check_seconds
         self._sent = sent
@@ -87,7 +87,7 @@ class AppCourier:
         suspect = delivery.attempt > 1 and progress.clean != delivery.attempt - 1
         if suspect:
             self._metrics.resend_suspect.labels("app").inc()
-        parts = _parts(delivery)
+        parts = app_parts(text_of(delivery.ended_turn.reply), markdown=self._markdown)
         for number in range(progress.sent, len(parts)):
             try:
                 await self._send(user, parts[number], delivery.turn, suspect=suspect)
@@ -135,11 +135,6 @@ class AppCourier:
         after = min(self._longest_pause, (error.retry_after or 5.0) * 2.0 ** min(progress.tries, 20))
         state = Progress(number, progress.tries + 1, 0 if maybe_sent else attempt)
         return Retry(after, str(error), msgspec.json.encode(state))
-
-
-def _parts(delivery: Delivery) -> list[str]:
-    reply = text_of(delivery.ended_turn.reply)
-    return app_parts(reply if has_visible(reply) else NO_ANSWER)
 
 
 def _result(error: WeComError) -> str:

@@ -9,7 +9,7 @@ against doubles: the duplicate check (application) or the stream's id (bot).
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 
@@ -22,6 +22,14 @@ log = structlog.get_logger()
 
 _AFTER_DEFECT: Final = 30.0
 """Seconds before a delivery that met a defect of ours is offered again."""
+
+
+Standing = Literal["active", "standby", "detached"]
+"""Of this instance: it delivers; another one does; it is not attached, and nobody knows."""
+
+
+def _ignore(_standing: Standing) -> None:
+    """For whoever need not know."""
 
 
 class Attaches(Protocol):
@@ -56,9 +64,8 @@ class Lease:
         exclusive: bool = False,
         ended_only: bool = False,
         backoff: Backoff | None = None,
-        on_active: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """Args: ``account`` as ``channels/…/accounts/…``; ``on_active`` hears whether this instance is active."""
+        """Args: ``account`` as ``channels/…/accounts/…``; ``door`` is a label for metrics."""
         self._client = client
         self._courier = courier
         self._account = account
@@ -68,7 +75,7 @@ class Lease:
         self._exclusive = exclusive
         self._ended_only = ended_only
         self._backoff = backoff or Backoff(0.2, 5.0)
-        self._on_active = on_active
+        self._on_change: Callable[[Standing], None] = _ignore
         self._attached = metrics.attached.labels(account.rpartition("/")[2])
         self._open = metrics.deliveries_open.labels(door)
         self._counted = metrics.deliveries
@@ -77,8 +84,12 @@ class Lease:
         self._pause = 0.0
         self._stopping = asyncio.Event()
 
-    async def run(self) -> None:
-        """Holds the lease until :meth:`drain` was called or this is cancelled; owns every delivery it started."""
+    async def run(self, on_change: Callable[[Standing], None] = _ignore) -> None:
+        """Holds the lease until :meth:`drain` was called or this is cancelled; owns every delivery it started.
+
+        Args: ``on_change`` hears of every new standing; it must not wait.
+        """
+        self._on_change = on_change
         while not self._stopping.is_set():
             self._left.clear()
             self._pause = 0.0
@@ -125,7 +136,7 @@ class Lease:
             )
             # Entered after the session and so left before it: reports of finished deliveries still go out.
             stack.push_async_callback(self._end_deliveries)
-            stack.callback(self._active, active=False)
+            stack.callback(self._stand, "detached")
             await self._until_left(session)
 
     async def _until_left(self, session: ChannelSession) -> None:
@@ -150,16 +161,16 @@ class Lease:
             match message:
                 case Granted():
                     self._backoff.reset()
-                    self._active(active=True)
+                    self._stand("active")
                 case Revoked():
-                    self._active(active=False)
+                    self._stand("standby")
                     await self._end_deliveries()
                 case Delivery() if not self._stopping.is_set():
                     self._begin(session, message)
 
-    def _active(self, *, active: bool) -> None:
-        self._attached.set(active)
-        self._on_active(active)
+    def _stand(self, standing: Standing) -> None:
+        self._attached.set(standing == "active")
+        self._on_change(standing)
 
     def _begin(self, session: ChannelSession, delivery: Delivery) -> None:
         task = asyncio.create_task(self._deliver(session, delivery), name=f"delivery {delivery.turn}")

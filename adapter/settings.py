@@ -5,13 +5,13 @@ overrides it as ``WECONVERSE_ADAPTER__SECTION__KEY``.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, field
 
 from program.secret import Secret
+from program.settings import SettingsError
 
 _ACCOUNT: Final = re.compile("[a-zA-Z0-9._-]{1,64}", re.ASCII)
 
@@ -71,7 +71,7 @@ class ListenSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 3.5
     drain_seconds: Annotated[
         float, Meta(description="Seconds that callbacks and sends under way get to finish after SIGTERM.", ge=0, le=600)
-    ] = 4.0
+    ] = 2.5
 
 
 class OperationsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,26 +230,31 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
 
 
-def problems(settings: Settings) -> Iterator[str]:
-    """What is wrong beyond single fields, each with the field and the remedy; nothing when all is well."""
+def check(settings: Settings) -> None:
+    """Checks the rules over several fields.
+
+    Raises:
+        SettingsError: for the first one that is broken.
+    """
     if not settings.apps and not settings.bots:
-        yield "apps, bots: nothing to do; add [apps.NAME] or [bots.NAME]"
-    for kind, names in (("apps", settings.apps), ("bots", settings.bots)):
-        for name in names:
+        raise SettingsError("apps", "nothing to do without an application or a bot; add [apps.NAME] or [bots.NAME]")
+    for kind, accounts in (("apps", settings.apps), ("bots", settings.bots)):
+        for name in accounts:
             if not _ACCOUNT.fullmatch(name):
-                yield f"{kind}.{name}: the name of an account is 1 to 64 of a-z A-Z 0-9 . _ -"
+                raise SettingsError(f"{kind}.{name}", "the name of an account is 1 to 64 of a-z A-Z 0-9 . _ -")
     for name in settings.apps.keys() & settings.bots.keys():
-        yield f"apps.{name}, bots.{name}: two accounts of one name; rename one, the service tells accounts apart by name"
+        raise SettingsError(f"bots.{name}", f"is also the name of an application; rename one of the two {name}")
     for name, app in settings.apps.items():
         for key in ("secret", "token", "encoding_aes_key"):
-            if not getattr(app, key):
-                yield f"apps.{name}.{key}: is empty; give it as env:NAME or file:PATH"
-        aes_key = app.encoding_aes_key.reveal()
-        # DOC 90968: 43 of a-z A-Z 0-9; other lengths would only show as a failed address check at WeCom.
-        if aes_key and not (len(aes_key) == 43 and aes_key.isascii() and aes_key.isalnum()):
-            yield f"apps.{name}.encoding_aes_key: must be 43 letters and digits, has {len(aes_key)} characters"
+            _given(getattr(app, key), f"apps.{name}.{key}")
     for name, bot in settings.bots.items():
-        if not bot.secret:
-            yield f"bots.{name}.secret: is empty; give it as env:NAME or file:PATH"
+        _given(bot.secret, f"bots.{name}.secret")
     if bool(settings.server.certificate_file) != bool(settings.server.key_file):
-        yield "server.certificate_file, server.key_file: belong together; give both or none"
+        raise SettingsError("server.key_file", "belongs to certificate_file; give both or none")
+    if settings.server.certificate_file and not settings.server.ca_file:
+        raise SettingsError("server.ca_file", "is required for TLS; set it")
+
+
+def _given(secret: Secret, field: str) -> None:
+    if not secret:
+        raise SettingsError(field, "is empty; give it as env:NAME or file:PATH")
