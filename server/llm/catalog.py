@@ -1,0 +1,38 @@
+"""Makes the backends that the settings name. The only file of this room that names them all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from server.llm.base import Provider
+from server.llm.openai_http import OpenAiHttpProvider
+from server.llm.router import Router
+from server.llm.script import SHIPPED, Script, load_script
+from server.llm.scripted import ScriptedProvider
+from server.settings import ModelSettings
+
+
+def build(settings: Mapping[str, ModelSettings]) -> Router:
+    """A router over a provider for each entry of ``models``. Opens no connection yet.
+
+    Raises:
+        ValueError: for an entry that cannot work. The message begins with the field,
+            such as ``models.default.base_url``, and says what to do.
+    """
+    providers = {name: _provider(name, entry) for name, entry in settings.items()}
+    return Router(providers, {name: entry.max_attempts for name, entry in settings.items()})
+
+
+def _provider(name: str, entry: ModelSettings) -> Provider:
+    if entry.protocol == "scripted":
+        return ScriptedProvider(name, entry, _script(name, entry))
+    try:
+        return OpenAiHttpProvider(name, entry)
+    except ValueError as error:
+        raise ValueError(f"models.{name}.base_url: {error}") from error
+
+
+def _script(name: str, entry: ModelSettings) -> Script:
+    try:
+        return load_script(Path(entry.script_file) if entry.script_file else SHIPPED)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"models.{name}.script_file: {error}") from error
