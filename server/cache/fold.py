@@ -28,7 +28,8 @@ from typing import Final
 
 _WIDTH: Final = {0x3000: " "} | {wide: chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)}
 _CODE: Final = re.compile(
-    r"[`{}\[\]<>=;$\\|&#@~^*_\n]|[A-Za-z0-9]\(|(?<![A-Za-z0-9])-[A-Za-z]|--|://|[A-Za-z]\.[A-Za-z]|(?:^|[A-Za-z0-9 ])/[A-Za-z]"
+    r"[`{}\[\]<>=;$\\|&#@~^*_\n]|--|://|[A-Za-z0-9]\(|[A-Za-z]\.[A-Za-z]"
+    r"|(?<![A-Za-z0-9])-[A-Za-z]|(?:^|[A-Za-z0-9 ])/[A-Za-z]"
 )
 _CASE_MATTERS: Final = re.compile(
     "大小写|大写|小写|字母|拼写|缩写|简称|全称|意思|含义|翻译|单位|换算|密码|口令|变量|函数|代码|命令|脚本|参数|字段|"
