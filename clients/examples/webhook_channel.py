@@ -1,4 +1,4 @@
-"""A whole channel in some 60 lines: people write by HTTP, replies come back to a callback address.
+"""A whole channel in about 70 lines: people write by HTTP, replies come back to a callback address.
 
     python webhook_channel.py http://127.0.0.1:9000/replies
     curl -d '{"id": "1", "thread": "t", "text": "你好"}' http://127.0.0.1:8081/messages
@@ -61,7 +61,7 @@ class WebhookChannel:
                 detail = f"HTTP {answer.status}"
         except (aiohttp.ClientError, TimeoutError) as error:
             detail = type(error).__name__
-        await session.retry(delivery, min(60, 2**delivery.attempt), detail=detail)
+        return await session.retry(delivery, min(60, 2**delivery.attempt), detail=detail)
 
     async def hold_lease(self) -> None:
         """Delivers what is owed, and attaches again when the lease is lost."""
