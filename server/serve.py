@@ -65,7 +65,7 @@ class Draining(Protocol):
         """Lets no more turns begin."""
         ...
 
-    async def drain(self, seconds: float) -> None:
+    async def finish_turns(self, seconds: float) -> None:
         """Lets what runs finish for up to ``seconds``."""
         ...
 
@@ -93,7 +93,7 @@ class Port:
         await asyncio.sleep(self._settings.lame_duck_seconds)
         began = time.monotonic()
         work.refuse_new()
-        await work.drain(self._settings.drain_seconds)
+        await work.finish_turns(self._settings.drain_seconds)
         work.send_channels_away()
         left = self._settings.drain_seconds - (time.monotonic() - began)
         await self._server.stop(max(_LAST_WORDS_SECONDS, left))

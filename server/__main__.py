@@ -1,0 +1,29 @@
+"""``python -m server --config FILE [--check] [--replay-undeliverable [ACCOUNT]]``."""
+
+import sys
+
+from program.run import Errand, Program, run
+from server.compose import plan, replay_undeliverable, serve
+from server.settings import Settings
+
+PROGRAM = Program(
+    name="server",
+    summary="The conversation service: memory, durable turns, caching and model calls, over gRPC.",
+    prefix="WECONVERSE_SERVER",
+    settings=Settings,
+    log=lambda settings: settings.log,
+    plan=plan,
+    serve=serve,
+    errands=(
+        Errand(
+            flag="--replay-undeliverable",
+            metavar="ACCOUNT",
+            help="make undeliverable turns owed again, of one account (channels/{channel}/accounts/{account}) "
+            "or of all, and end; the server must be stopped",
+            run=replay_undeliverable,
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(run(PROGRAM))

@@ -1,0 +1,274 @@
+"""Settings → live objects, in order, and closed in reverse. The only file that names backends."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from program import operations
+from program.binding import is_loopback, refusal, split_address
+from program.health import Health
+from program.run import CannotStart
+from program.settings import SettingsError
+from server.cache.coalesce import SharedCalls
+from server.cache.inprocess import InProcessReplyCache
+from server.errors import StoreUnavailable
+from server.llm.catalog import build
+from server.memory.recall import RecentRounds
+from server.ops import tracing
+from server.ops.lag import watch
+from server.ops.metrics import Metrics
+from server.serve import Port, credentials_of, serving
+from server.settings import Settings
+from server.store.refusals import StoreRefused
+from server.store.sqlite import SqliteTurnStore
+from server.turn.assistants import Assistants
+from server.turn.room import TurnRoom
+
+_log = structlog.get_logger()
+
+_STORE: Final = "store"
+_TURNS: Final = "turns"
+_PORT: Final = "grpc"
+
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}").fullmatch
+
+
+# --- before anything is opened ------------------------------------------------------------
+
+
+def plan(settings: Settings) -> Iterator[str]:
+    """Checks what types cannot, and says what the server would do.
+
+    Raises:
+        SettingsError: for the first thing that is wrong.
+    """
+    _check_addresses(settings)
+    _check_callers(settings)
+    credentials_of(settings.grpc.tls)
+    _check_rooms(settings)
+    guard = "TLS" if settings.grpc.tls.certificate_file else "no TLS"
+    callers = ", ".join(caller.name for caller in settings.grpc.callers) or "everybody who reaches the port"
+    yield f"would serve gRPC on {settings.grpc.address} ({guard}), to {callers}"
+    if settings.operations.address:
+        yield f"would serve /metrics, /livez and /readyz on {settings.operations.address}"
+    yield f"would keep turns in {settings.store.path}"
+    for name, assistant in settings.assistants.items():
+        model = settings.models[assistant.model]
+        where = model.base_url or "the script of the demonstration"
+        yield f"would answer as assistants/{name} with {assistant.model} ({model.protocol}, {where})"
+
+
+def _check_addresses(settings: Settings) -> None:
+    grpc, protected = settings.grpc, bool(settings.grpc.callers or settings.grpc.tls.client_ca_file)
+    try:
+        reason = refusal(
+            grpc.address,
+            # A certificate of the server alone hides what is said, and lets everybody in.
+            protected=protected or bool(grpc.tls.certificate_file),
+            allowed=grpc.insecure_listen,
+            flag="grpc.insecure_listen",
+        )
+    except ValueError as error:
+        raise SettingsError("grpc.address", str(error)) from None
+    if reason is not None:
+        raise SettingsError("grpc.address", reason)
+    if settings.operations.address:
+        try:
+            split_address(settings.operations.address)
+        except ValueError as error:
+            raise SettingsError("operations.address", str(error)) from None
+
+
+def _check_callers(settings: Settings) -> None:
+    names: set[str] = set()
+    for index, caller in enumerate(settings.grpc.callers):
+        field = f"grpc.callers[{index}]"
+        if caller.name in names:
+            raise SettingsError(f"{field}.name", f"{caller.name!r} is there twice; put both tokens into one entry")
+        names.add(caller.name)
+        for token in caller.token_sha256:
+            if _SHA256(token) is None:
+                raise SettingsError(
+                    f"{field}.token_sha256",
+                    "must be 64 hexadecimal digits; make them with: printf %s TOKEN | sha256sum",
+                )
+
+
+def _check_rooms(settings: Settings) -> None:
+    folder = Path(settings.store.path).resolve().parent
+    if not folder.is_dir():
+        raise SettingsError("store.path", f"is in the folder {folder}, which does not exist; make it")
+    try:
+        Assistants(settings.assistants, frozenset(settings.models))
+    except ValueError as error:
+        raise _setting_error(error) from None
+
+
+def _setting_error(error: ValueError) -> SettingsError:
+    """A ``ValueError`` of a room, whose message begins with the field, as a :class:`SettingsError`."""
+    field, colon, rule = str(error).partition(": ")
+    return SettingsError(field, rule) if colon else SettingsError("settings", field)
+
+
+# --- while it runs --------------------------------------------------------------------------
+
+
+class Running:
+    """A server that serves."""
+
+    def __init__(self, room: TurnRoom, port: Port, operations_port: int | None) -> None:
+        self._room = room
+        self._port = port
+        self.port: Final = port.number
+        self.operations_port: Final = operations_port
+
+    async def drain(self) -> None:
+        """Lets what runs finish, and closes the port."""
+        await self._port.drain(self)
+
+    def refuse_new(self) -> None:
+        """Lets no more turns begin."""
+        self._room.refuse_new()
+
+    async def finish_turns(self, seconds: float) -> None:
+        """Lets turns finish for up to ``seconds``; owed ones that do not finish stay owed."""
+        await self._room.drain(seconds)
+
+    def send_channels_away(self) -> None:
+        """Ends the streams of attached channels; what they have open stays owed."""
+        self._room.deliveries.close()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Opens everything, and gives it once calls are answered.
+
+    Raises:
+        SettingsError: for a setting that turns out wrong only now.
+        CannotStart: if a file or a port is taken.
+    """
+    metrics, health = Metrics(), Health(_STORE, _TURNS, _PORT)
+    async with AsyncExitStack() as stack:
+        # First, so that /livez answers while the store brings its schema up to date.
+        operations_port = await _operations(settings, health, metrics, stack)
+        store = await stack.enter_async_context(_store(settings))
+        health.mark(_STORE, ready=True)
+        room = await _room(settings, store, metrics, stack)
+        health.mark(_TURNS, ready=True)
+        port = await stack.enter_async_context(
+            serving(
+                settings.grpc,
+                turns=room.turns,
+                deliveries=room.deliveries,
+                turn_timeout=settings.turns.turn_timeout_seconds,
+                ready=health,
+                metrics=metrics,
+                tracer=tracing.tracer(),
+            )
+        )
+        await stack.enter_async_context(_watching(metrics, room))
+        health.mark(_PORT, ready=True)
+        _log.info(
+            "serving", grpc=_shown(settings.grpc.address, port.number), loopback=is_loopback(settings.grpc.address)
+        )
+        try:
+            yield Running(room, port, operations_port)
+        finally:
+            health.mark(_PORT, ready=False)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serves until ``stop`` is set, then drains and closes.
+
+    Raises:
+        SettingsError, CannotStart: as :func:`running`.
+    """
+    async with running(settings) as server:
+        await stop.wait()
+        _log.info("stopping")
+        await server.drain()
+
+
+async def replay_undeliverable(settings: Settings, account: str | None) -> str:
+    """Makes undeliverable turns owed again, in the store of a server that is stopped.
+
+    Raises:
+        CannotStart: if the store is in use, or cannot be written.
+    """
+    try:
+        async with _store(settings) as store:
+            count = await store.replay_undeliverable(account)
+    except StoreUnavailable as error:
+        raise CannotStart(error.message) from error
+    return f"{count} turns are owed again; they are offered when the server runs"
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[SqliteTurnStore]:
+    try:
+        store = await SqliteTurnStore.open(settings.store.path)
+    except StoreRefused as error:
+        raise CannotStart(str(error)) from error
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+async def _operations(settings: Settings, health: Health, metrics: Metrics, stack: AsyncExitStack) -> int | None:
+    if not settings.operations.address:
+        return None
+    try:
+        return await stack.enter_async_context(
+            operations.serving(settings.operations.address, health, metrics.registry)
+        )
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {settings.operations.address}: {error.strerror}") from error
+
+
+async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, stack: AsyncExitStack) -> TurnRoom:
+    try:
+        provider = build(settings.models)
+        stack.push_async_callback(provider.aclose)
+        room = TurnRoom(
+            settings,
+            store=store,
+            memory=RecentRounds(store.recent_rounds, settings.memory.conversations),
+            cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
+            shared=SharedCalls(),
+            provider=provider,
+            observer=metrics,
+        )
+    except ValueError as error:
+        raise _setting_error(error) from error
+    stack.push_async_callback(room.aclose)
+    try:
+        await room.open()
+    except StoreUnavailable as error:
+        raise CannotStart(f"the debts in {settings.store.path} cannot be read: {error.message}") from error
+    return room
+
+
+@asynccontextmanager
+async def _watching(metrics: Metrics, room: TurnRoom) -> AsyncIterator[None]:
+    def sample() -> None:
+        metrics.turns_running(room.register.running)
+        metrics.inbox_depth(len(room.deliveries))
+        metrics.inbox_oldest_age(room.deliveries.oldest_age())
+
+    task = asyncio.create_task(watch(metrics.loop_was_late, (sample,)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _shown(address: str, port: int) -> str:
+    """The address with the port that was taken, for one that said 0."""
+    return f"{address.rpartition(':')[0]}:{port}"
