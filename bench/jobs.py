@@ -89,7 +89,8 @@ Job = Converse | Callbacks | WholeWay | Acknowledge | Hold
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What happened within the window."""
 
-    count: int
+    count: float
+    """How many were done; of streams also the part of those that were under way at either end of the window."""
     seconds: float
     cpu: dict[str, float] = {}
     """CPU seconds of each subject's program."""

@@ -51,8 +51,9 @@ def check_reply(text: str, question: str, answers: jobs.Answers) -> None:
 class Asker:
     """Makes questions and checks the answers."""
 
-    def __init__(self, job: jobs.Converse | jobs.Acknowledge) -> None:
+    def __init__(self, job: jobs.Converse | jobs.Acknowledge, window: Window) -> None:
         self._job = job
+        self._window = window
         self._numbers = itertools.count()
         self._run = f"{os.getpid():x}x{time.time_ns() % 10**9:x}"
 
@@ -81,10 +82,12 @@ class Asker:
         if not turn.name.startswith(request.conversation):
             raise WrongAnswer(f"a turn of another conversation: {turn.name}")
         check_reply(turn.reply.parts[0].text if turn.reply.parts else "", question, answers)
+        self._window.done += 1
 
     async def stream(self, stub: "rpc.ConversationServiceAsyncStub", worker: int, answers: jobs.Answers) -> None:
         """Asks one question and takes the events: no gap, nothing missing, nothing twice."""
         question, request = self.request(worker)
+        length = len(upstream.reply_text(question, 1, answers.tokens))
         kinds: list[str] = []
         texts: list[str] = []
         whole = None
@@ -95,6 +98,7 @@ class Asker:
                 raise WrongAnswer(f"event {len(kinds)} has the number {event.sequence}")
             if kind == "delta":
                 texts.append(event.delta.text)
+                self._window.done += len(event.delta.text) / length
             elif kind == "completed":
                 whole = event.completed.turn.reply.parts[0].text
         text = "".join(texts)
@@ -106,7 +110,7 @@ class Asker:
 async def converse(job: jobs.Converse) -> jobs.Result:
     """Runs :class:`bench.jobs.Converse`."""
     window = Window(job.pids)
-    asker = Asker(job)
+    asker = Asker(job, window)
     calls = [0] * job.concurrency
     begin = time.perf_counter()
     lenient = msgspec.structs.replace(job.answers, messages=None)

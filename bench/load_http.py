@@ -108,7 +108,7 @@ async def acknowledge(job: jobs.Acknowledge) -> jobs.Result:
     latencies: list[float] = []
     ended = itertools.count()
     async with load_grpc.stubs(job.target, 4) as stubs:
-        asker = load_grpc.Asker(job)
+        asker = load_grpc.Asker(job, Window({}))
 
         async def streams(worker: int) -> None:
             while True:

@@ -16,8 +16,9 @@ class Window:
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
-        self.done = 0
-        self._begin_done = 0
+        self.done = 0.0
+        """What is done so far; of a stream counts the part that has arrived, since long ones end in bunches."""
+        self._begin_done = 0.0
         self._begin_time = 0.0
         self._begin_own = 0.0
         self._begin_cpu: dict[str, float] = {}
@@ -63,14 +64,14 @@ async def closed_loop(
 ) -> jobs.Result:
     """Keeps ``workers`` at it; opens the window when ``warm`` says so, and closes it ``seconds`` later.
 
-    Args: ``one`` does one thing and gets the number of its worker; what it raises ends the loop.
+    Args: ``one`` does one thing, counts it in the window, and gets the number of its worker; what it raises
+        ends the loop.
     """
     stopping = False
 
     async def worker(number: int) -> None:
         while not stopping:
             await one(number)
-            window.done += 1
 
     async with asyncio.TaskGroup() as group:
         for number in range(workers):
