@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
@@ -107,11 +106,12 @@ class FakeTurn:
         self._task = asyncio.create_task(self._run(answer, after))
 
     async def aclose(self) -> None:
-        """Stops answering, and waits until that is so."""
+        """Stops answering, and waits until that is so; raises what the script raised."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
 
     def cancel(self) -> None:
         """Stops the turn as ``CancelTurn`` does."""

@@ -153,10 +153,15 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
         return [turn for thread in self._threads.values() for turn in thread.turns.values()]
 
     async def aclose(self) -> None:
-        """Stops every turn that still runs, and ends the sessions."""
-        self.deliveries.close()
-        for turn in [*self.all_turns(), *self._old]:
-            await turn.aclose()
+        """Stops every turn that still runs.
+
+        Raises:
+            ExceptionGroup: what a script raised, because a test whose script is wrong proves nothing.
+        """
+        turns = [*self.all_turns(), *self._old]
+        outcomes = await asyncio.gather(*(turn.aclose() for turn in turns), return_exceptions=True)
+        if errors := [outcome for outcome in outcomes if isinstance(outcome, Exception)]:
+            raise ExceptionGroup("the script of the fake service raised", errors)
 
     # --- ConversationService ------------------------------------------------------------
 
@@ -490,9 +495,10 @@ class FakeService:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.service.aclose()
+        self.service.deliveries.close()
         if self._server is not None:
             await self._server.stop(0)
+        await self.service.aclose()
 
 
 async def _abort(context: Context, error: WeConverseError) -> Never:

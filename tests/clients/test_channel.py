@@ -203,7 +203,7 @@ async def test_a_cancelled_reader_ends_the_lease(client: ConversationClient, fak
 async def test_closing_while_another_task_reads(client: ConversationClient, fake: FakeService) -> None:
     async with client.attach(ACCOUNT, "i") as session:
         await granted(session)
-        reader = asyncio.create_task(anext(session, None))  # type: ignore[arg-type]  # anext() is a coroutine here
+        reader = asyncio.create_task(anext(session, None))
         await asyncio.sleep(0)
         await session.aclose()
         assert await reader is None

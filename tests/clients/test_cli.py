@@ -26,7 +26,8 @@ CLIENTS = Path(__file__).parents[2] / "clients"
 
 def environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "COVERAGE_PROCESS_START") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(CLIENTS), "PYTHONUTF8": "1", "TERM": "xterm", "PYTHONFAULTHANDLER": "1"}
+    path = os.pathsep.join(filter(None, (str(CLIENTS), os.environ.get("PYTHONPATH"))))
+    return {**kept, "PYTHONPATH": path, "PYTHONUTF8": "1", "TERM": "xterm", "PYTHONFAULTHANDLER": "1"}
 
 
 async def run(*arguments: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]:

@@ -318,7 +318,7 @@ async def test_a_client_needs_no_context_and_belongs_to_its_loop(fake: FakeServi
     assert (await client.get_assistant()).version == "fake"
 
     def elsewhere() -> None:
-        asyncio.run(client.get_assistant())  # type: ignore[arg-type]  # any coroutine will do
+        asyncio.run(client.get_assistant())
 
     with pytest.raises(RuntimeError, match="event loop"):
         await asyncio.to_thread(elsewhere)

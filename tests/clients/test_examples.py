@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from weconverse import ConversationClient, ConverseRequest, InputTooLong, Overloaded, StoreUnavailable, Turn
 from weconverse.testing import FakeService
@@ -94,7 +94,7 @@ async def callback_url(callback: Callback) -> AsyncIterator[str]:
         yield str(server.make_url("/replies"))
 
 
-async def post(server: TestServer, body: object) -> int:
+async def post(server: BaseTestServer, body: object) -> int:
     async with aiohttp.ClientSession() as http, http.post(server.make_url("/messages"), json=body) as answer:
         return answer.status
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 from google.protobuf.message import Message
 
 import weconverse
+from weconverse.testing import FakeService
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 MODULES = ["", ".blocking", ".channel", ".cli", ".client", ".errors", ".stream", ".testing"]
@@ -81,3 +83,25 @@ def test_the_wheel_holds_one_name(tmp_path: Path) -> None:
         [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
     )
     assert ran.stdout.startswith(str(wheel))
+
+
+async def test_the_tour_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (CLIENTS / "README.md").read_text(encoding="utf-8")
+    tour = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
+    async with FakeService({"讲个故事": "从前……"}) as fake:
+        code = tour.replace("127.0.0.1:50051", fake.target).replace("asyncio.run(main())", "")
+        names: dict[str, Any] = {}
+        exec(compile(code, "README.md", "exec"), names)
+        await names["main"]()
+    assert capsys.readouterr().out.splitlines()[:2] == ["你说:你好", "1 "]
+
+
+def test_the_errors_of_the_readme_are_the_errors() -> None:
+    readme = (CLIENTS / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in readme.splitlines() if line.startswith("| `")]
+    told = {left.strip(" `"): {name.strip(" `") for name in right.split(",") if name.strip()} for left, right in rows}
+    tree = {
+        kind.__name__: {leaf.__name__ for leaf in kind.__subclasses__()}
+        for kind in weconverse.WeConverseError.__subclasses__()
+    }
+    assert told == tree

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stubs; only its file is read
 
 from tests.clients.raw import serving
 from weconverse import BlockingClient, ConversationClient, Turn, Unavailable, WeConverseError

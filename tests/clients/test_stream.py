@@ -33,7 +33,7 @@ from weconverse import (
     turn_name,
 )
 from weconverse._reply import Reply
-from weconverse.testing import APOLOGY, FakeService
+from weconverse.testing import APOLOGY, FakeService, Piece
 from weconverse.v1.conversation_pb2 import BatchConverseResponse, Content, Part
 
 FILTERED = TextReplacement(text="不能显示。", cause=TextReplacement.FILTERED)
@@ -78,7 +78,9 @@ async def test_the_events_add_up_to_the_reply() -> None:
 
 
 async def test_pieces_are_handed_out_and_taken_back() -> None:
-    script = {"q": ["好的", Progress(stage=Progress.WAITING_FOR_MODEL), ",因为", FAILOVER, "不,", "因为"]}
+    script: dict[str, list[Piece]] = {
+        "q": ["好的", Progress(stage=Progress.WAITING_FOR_MODEL), ",因为", FAILOVER, "不,", "因为"]
+    }
     async with FakeService(script) as fake, ConversationClient(fake.target) as client:
         async with client.stream("c", "q") as stream:
             shown = ""
@@ -304,7 +306,7 @@ async def test_success_without_completed_is_an_error() -> None:
     async def batch_converse(request: object, context: Any) -> None:
         await context.write(BatchConverseResponse(index=1, turn=Turn()))
 
-    handlers = {"StreamConverse": stream_converse, "BatchConverse": batch_converse}
+    handlers: dict[str, Any] = {"StreamConverse": stream_converse, "BatchConverse": batch_converse}
     async with serving(**handlers) as target, ConversationClient(target) as client:
         async with client.stream("c", "q") as stream:
             with pytest.raises(UnfinishedStream, match="after event 1"):
@@ -331,7 +333,7 @@ async def test_a_server_that_aborts_midway_is_followed_until_the_deadline() -> N
         await context.write(delta(3, "二"))
         await context.write(completed(4, "一二"))
 
-    handlers = {"StreamConverse": stream_converse, "FollowTurn": follow_turn}
+    handlers: dict[str, Any] = {"StreamConverse": stream_converse, "FollowTurn": follow_turn}
     async with serving(**handlers) as target, ConversationClient(target) as client:
         async with client.stream("c", "q", request_id="1", resume=True) as stream:
             await stream.result()
@@ -354,7 +356,7 @@ async def test_closing_while_it_waits_to_take_up_again() -> None:
         client.stream("c", "q", request_id="1", resume=True) as stream,
     ):
         await anext(stream)
-        reader = asyncio.create_task(anext(stream, None))  # type: ignore[arg-type]  # anext() is a coroutine here
+        reader = asyncio.create_task(anext(stream, None))
         while stream._tries == 0:
             await asyncio.sleep(0.001)
         await stream.aclose()
