@@ -236,7 +236,7 @@ class Simulator:
         return msg_id
 
     def enter(self, person: str, chat: str) -> None:
-        """A member opens a chat: ``enter_chat`` once a day for a bot, ``enter_agent`` for an application that wants it."""
+        """A member opens a chat: ``enter_chat`` once a day, or ``enter_agent`` for an application that wants it."""
         self.corp.must_know(person)
         key = self.corp.chat_key(chat)
         kind, _, name = key.partition(":")
