@@ -1,0 +1,490 @@
+"""Every promise of ``server/store/base.py``, asked of each backend through the protocol alone."""
+
+import asyncio
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.domain import (
+    Ask,
+    CacheOutcome,
+    Content,
+    Delta,
+    DeliveryState,
+    Failure,
+    FinishReason,
+    MediaPart,
+    Owed,
+    Rating,
+    Reasoning,
+    Replacement,
+    ReplacementCause,
+    Sender,
+    TextPart,
+    Turn,
+    TurnName,
+    TurnOptions,
+    TurnState,
+    Usage,
+    digest,
+)
+from server.errors import InvalidField, ResourceNotFound, StoreUnavailable
+from server.store.base import DeliveryReport, Retention, StaleEpoch, StoredTurn, TurnStore
+
+OWED = Owed("channels/wecom/accounts/desk", b"\x00address\xff")
+EVENTS = (
+    Reasoning("想一想"),
+    Delta("你好"),
+    Replacement("", ReplacementCause.FAILOVER),
+    Delta("您好,"),
+    Delta("请讲"),
+)
+
+
+def ask_of(request_id: str, conversation: str = "wecom.desk.abc", text: str = "在吗", **more: Any) -> Ask:
+    fields: dict[str, Any] = {"repeatable": True, "assistant": "default", "sender": Sender("u1", "张三")}
+    return Ask(TurnName(conversation, request_id), Content.of_text(text), **(fields | {"channel": "wecom"} | more))
+
+
+def ended_turn(ask: Ask, state: TurnState = TurnState.SUCCEEDED, **more: Any) -> Turn:
+    """A turn as the engine hands it over at its end; memory may use it unless ``more`` says otherwise."""
+    fields: dict[str, Any] = {
+        "create_time": 100.0,
+        "end_time": 101.5,
+        "assistant": ask.assistant,
+        "channel": ask.channel,
+        "sender": ask.sender,
+        "reply": f"答 {ask.name.request_id}",
+        "finish_reason": FinishReason.STOP,
+    }
+    return Turn(ask.name, state, ask.input, **(fields | more))
+
+
+async def found(store: TurnStore, name: TurnName) -> StoredTurn:
+    stored = await store.find(name)
+    assert stored is not None
+    return stored
+
+
+async def owe(store: TurnStore, request_id: str, *, time: float = 100.0, claim: bool = True, **more: Any) -> StoredTurn:
+    accepted = await store.accept(ask_of(request_id, **more), OWED, time=time, claim=claim)
+    assert accepted.created
+    return accepted.stored
+
+
+async def owe_ended(store: TurnStore, request_id: str, *, end_time: float = 101.5, **more: Any) -> StoredTurn:
+    stored = await owe(store, request_id, **more)
+    turn = ended_turn(stored.ask, end_time=end_time)
+    await store.finish_owed(turn, EVENTS, epoch=1)
+    return await found(store, stored.turn.name)
+
+
+# --- accept ---------------------------------------------------------------------------
+
+
+async def test_an_accepted_turn_waits_with_all_that_was_asked(turn_store: TurnStore) -> None:
+    ask = ask_of(
+        "m1",
+        language_code="zh-CN",
+        caller="desk",
+        options=TurnOptions(model="fast", temperature=0.1, bypass_cache=True),
+    )
+    accepted = await turn_store.accept(ask, OWED, time=100.25, claim=False)
+    stored = accepted.stored
+    assert accepted.created
+    assert stored.turn == Turn(
+        ask.name,
+        TurnState.QUEUED,
+        ask.input,
+        100.25,
+        assistant="default",
+        channel="wecom",
+        sender=ask.sender,
+        delivery_state=DeliveryState.OWED,
+    )
+    assert (stored.ask, stored.owed, stored.input_digest) == (ask, OWED, digest(ask.input))
+    assert (stored.epoch, stored.attempts, stored.offers, stored.retries) == (0, 0, 0, 0)
+    assert (stored.sequence, stored.events, stored.progress, stored.deliver_after) == (1, (), b"", 0.0)
+    assert await turn_store.find(ask.name) == stored
+
+
+async def test_a_turn_that_starts_at_once_is_claimed_by_its_acceptance(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1", claim=True)
+    assert (stored.turn.state, stored.epoch, stored.attempts) == (TurnState.RUNNING, 1, 1)
+    assert await turn_store.find(stored.turn.name) == stored
+
+
+async def test_a_turn_that_never_runs_is_accepted_with_its_end(turn_store: TurnStore) -> None:
+    ask = ask_of("m1")
+    failure = Failure("OVERLOADED", "full", {"a": "b"}, 2.5)
+    final = ended_turn(ask, TurnState.FAILED, reply="请稍后再试", failure=failure)
+    stored = (await turn_store.accept(ask, OWED, time=100.0, claim=False, final=final)).stored
+    assert (stored.turn.state, stored.turn.reply, stored.turn.failure) == (TurnState.FAILED, "请稍后再试", failure)
+    assert (stored.turn.delivery_state, stored.turn.end_time) == (DeliveryState.OWED, 101.5)
+    assert await turn_store.find(ask.name) == stored
+    assert await turn_store.unsettled() == (stored,)
+
+
+async def test_a_second_acceptance_finds_the_first(turn_store: TurnStore) -> None:
+    first = await owe(turn_store, "m1")
+    again = await turn_store.accept(ask_of("m1", text="别的"), Owed("channels/x/accounts/y"), time=200.0, claim=False)
+    assert not again.created
+    assert again.stored == first == await turn_store.find(first.turn.name)
+
+
+@pytest.mark.parametrize("state", [TurnState.SUCCEEDED, TurnState.FAILED, TurnState.CANCELLED])
+async def test_an_acceptance_finds_a_turn_that_went_to_its_caller(turn_store: TurnStore, state: TurnState) -> None:
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask, state), ask, EVENTS)
+    accepted = await turn_store.accept(ask, OWED, time=200.0, claim=True)
+    assert not accepted.created
+    assert accepted.stored.turn.state is state
+    assert await turn_store.unsettled() == ()
+
+
+async def test_of_concurrent_acceptances_of_one_name_exactly_one_creates(turn_store: TurnStore) -> None:
+    accepted = await asyncio.gather(
+        *(turn_store.accept(ask_of("m1", text=f"第 {i} 次"), OWED, time=100.0, claim=True) for i in range(20))
+    )
+    assert [one.created for one in accepted].count(True) == 1
+    assert len({one.stored.sequence for one in accepted}) == 1
+    assert {one.stored.ask.input.text for one in accepted} == {"第 0 次"}
+
+
+async def test_the_same_request_id_in_two_conversations_is_two_turns(turn_store: TurnStore) -> None:
+    one = await owe(turn_store, "m1", conversation="a")
+    other = await owe(turn_store, "m1", conversation="b")
+    assert one.sequence < other.sequence
+    assert len(await turn_store.unsettled()) == 2
+
+
+async def test_writes_take_effect_and_return_in_the_order_of_asking(turn_store: TurnStore) -> None:
+    order: list[int] = []
+
+    async def submit(number: int) -> int:
+        stored = await owe(turn_store, f"m{number}")
+        order.append(number)
+        return stored.sequence
+
+    sequences = await asyncio.gather(*(submit(number) for number in range(100)))
+    assert sequences == sorted(sequences)
+    assert order == list(range(100))
+
+
+# --- claim, finish_owed ---------------------------------------------------------------
+
+
+async def test_every_claim_raises_epoch_and_attempts(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1", claim=False)
+    for count in (1, 2, 3):
+        claimed = await turn_store.claim(stored.turn.name)
+        assert (claimed.turn.state, claimed.epoch, claimed.attempts) == (TurnState.RUNNING, count, count)
+        assert await turn_store.find(stored.turn.name) == claimed
+
+
+async def test_a_turn_that_does_not_exist_cannot_be_claimed(turn_store: TurnStore) -> None:
+    with pytest.raises(ResourceNotFound):
+        await turn_store.claim(TurnName("nobody", "m1"))
+
+
+async def test_a_turn_that_has_ended_is_not_claimed_again(turn_store: TurnStore) -> None:
+    ended = await owe_ended(turn_store, "m1")
+    assert await turn_store.claim(ended.turn.name) == ended
+    assert await turn_store.find(ended.turn.name) == ended
+
+
+async def test_the_end_of_an_owed_turn_is_kept_whole_and_stays_owed(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1")
+    turn = ended_turn(
+        stored.ask,
+        usage=Usage(120, 34, 2),
+        model="fast-1",
+        cache_outcome=CacheOutcome.MISS,
+        first_delta_latency=0.25,
+        finish_reason=FinishReason.LENGTH,
+        delivery_state=DeliveryState.OWED,
+    )
+    await turn_store.finish_owed(turn, EVENTS, epoch=1)
+    assert await found(turn_store, turn.name) == msgspec.structs.replace(stored, turn=turn, events=EVENTS)
+    assert [one.turn for one in await turn_store.unsettled()] == [turn]
+
+
+async def test_an_end_is_what_it_was_when_it_was_handed_over(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1")
+    turn = ended_turn(stored.ask)
+    events = [Delta("一")]
+    writing = asyncio.ensure_future(turn_store.finish_owed(turn, events, epoch=1))
+    await asyncio.sleep(0)
+    turn.reply = "变了"
+    events.append(Delta("二"))
+    await writing
+    kept = await found(turn_store, turn.name)
+    assert (kept.turn.reply, kept.events) == ("答 m1", (Delta("一"),))
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+async def test_a_worker_of_another_claim_cannot_write(turn_store: TurnStore, epoch: int) -> None:
+    stored = await owe(turn_store, "m1")
+    claimed = await turn_store.claim(stored.turn.name)
+    with pytest.raises(StaleEpoch):
+        await turn_store.finish_owed(ended_turn(stored.ask), EVENTS, epoch=epoch)
+    assert await turn_store.find(stored.turn.name) == claimed
+
+
+async def test_the_end_of_a_turn_that_is_gone_is_stale(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1")
+    await turn_store.delete_conversation(stored.turn.name.conversation)
+    with pytest.raises(StaleEpoch):
+        await turn_store.finish_owed(ended_turn(stored.ask), EVENTS, epoch=1)
+    assert await turn_store.find(stored.turn.name) is None
+
+
+async def test_a_worker_may_repeat_its_end(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1")
+    for _ in range(2):
+        await turn_store.finish_owed(ended_turn(stored.ask), EVENTS, epoch=1)
+    assert (await found(turn_store, stored.turn.name)).turn.state is TurnState.SUCCEEDED
+
+
+async def test_a_waiting_turn_can_be_ended_without_a_claim(turn_store: TurnStore) -> None:
+    stored = await owe(turn_store, "m1", claim=False)
+    await turn_store.finish_owed(ended_turn(stored.ask, TurnState.CANCELLED), (), epoch=0)
+    kept = await found(turn_store, stored.turn.name)
+    assert (kept.turn.state, kept.attempts) == (TurnState.CANCELLED, 0)
+
+
+# --- deliveries -----------------------------------------------------------------------
+
+
+async def test_offers_are_counted_from_one(turn_store: TurnStore) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    assert [await turn_store.record_offer(name) for _ in range(3)] == [1, 2, 3]
+    assert (await found(turn_store, name)).offers == 3
+
+
+async def test_a_turn_that_does_not_exist_cannot_be_offered(turn_store: TurnStore) -> None:
+    with pytest.raises(ResourceNotFound):
+        await turn_store.record_offer(TurnName("nobody", "m1"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [("delivered", DeliveryState.DELIVERED), ("undeliverable", DeliveryState.UNDELIVERABLE)],
+)
+async def test_a_settled_delivery_is_no_longer_owed(turn_store: TurnStore, outcome: str, state: DeliveryState) -> None:
+    ended = await owe_ended(turn_store, "m1")
+    await turn_store.record_report(DeliveryReport(ended.turn.name, outcome, b"2/2", detail="d", time=110.0))
+    kept = await found(turn_store, ended.turn.name)
+    expected = copy.copy(ended.turn)
+    expected.delivery_state = state
+    assert kept == msgspec.structs.replace(ended, turn=expected, progress=b"2/2")
+    assert await turn_store.unsettled() == ()
+
+
+@pytest.mark.parametrize("first", ["delivered", "undeliverable"])
+@pytest.mark.parametrize("second", ["progress", "retry", "delivered", "undeliverable"])
+async def test_what_is_settled_stays_settled(turn_store: TurnStore, first: str, second: str) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, first, b"a", time=110.0))
+    settled = await found(turn_store, name)
+    await turn_store.record_report(DeliveryReport(name, second, b"b", 999.0, "late", 120.0))
+    assert await found(turn_store, name) == settled
+
+
+async def test_progress_is_kept_for_the_next_attempt(turn_store: TurnStore) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, "progress", b"1/3", time=110.0))
+    await turn_store.record_report(DeliveryReport(name, "progress", None, time=111.0))
+    (kept,) = await turn_store.unsettled()
+    assert (kept.progress, kept.retries, kept.turn.delivery_state) == (b"1/3", 0, DeliveryState.OWED)
+
+
+async def test_a_retry_is_counted_and_waits(turn_store: TurnStore) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, "retry", b"1/3", 130.0, "45009", 110.0))
+    await turn_store.record_report(DeliveryReport(name, "retry", None, 150.0, "45009", 131.0))
+    (kept,) = await turn_store.unsettled()
+    assert (kept.retries, kept.deliver_after, kept.progress) == (2, 150.0, b"1/3")
+    assert kept.turn.delivery_state is DeliveryState.OWED
+
+
+async def test_a_report_on_nothing_changes_nothing(turn_store: TurnStore) -> None:
+    await turn_store.record_report(DeliveryReport(TurnName("nobody", "m1"), "delivered", time=1.0))
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask), ask, ())
+    await turn_store.record_report(DeliveryReport(ask.name, "delivered", time=1.0))
+    assert (await found(turn_store, ask.name)).turn.delivery_state is DeliveryState.NOT_OWED
+
+
+async def test_an_outcome_that_is_none_is_refused(turn_store: TurnStore) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    with pytest.raises(ValueError, match="lost"):
+        await turn_store.record_report(DeliveryReport(name, "lost"))
+
+
+async def test_unsettled_turns_come_in_order_of_arrival_whatever_their_state(turn_store: TurnStore) -> None:
+    waiting = await owe(turn_store, "m1", claim=False)
+    running = await owe(turn_store, "m2", conversation="other")
+    ended = await owe_ended(turn_store, "m3")
+    settled = await owe_ended(turn_store, "m4")
+    await turn_store.record_report(DeliveryReport(settled.turn.name, "delivered", time=110.0))
+    ask = ask_of("m5")
+    await turn_store.finish(ended_turn(ask), ask, ())
+    await turn_store.claim(waiting.turn.name)
+    assert [one.turn.name for one in await turn_store.unsettled()] == [
+        waiting.turn.name,
+        running.turn.name,
+        ended.turn.name,
+    ]
+    assert (await turn_store.unsettled())[2] == ended
+
+
+async def test_undeliverable_turns_can_be_owed_again(turn_store: TurnStore) -> None:
+    ended = await owe_ended(turn_store, "m1")
+    name = ended.turn.name
+    await turn_store.record_offer(name)
+    await turn_store.record_report(DeliveryReport(name, "retry", b"1/2", 130.0, time=110.0))
+    await turn_store.record_report(DeliveryReport(name, "undeliverable", time=131.0))
+    assert await turn_store.replay_undeliverable("channels/wecom/accounts/other") == 0
+    assert await turn_store.replay_undeliverable(OWED.account) == 1
+    assert await turn_store.replay_undeliverable(OWED.account) == 0
+    (kept,) = await turn_store.unsettled()
+    assert (kept.turn, kept.events, kept.owed) == (ended.turn, EVENTS, OWED)
+    assert (kept.retries, kept.deliver_after, kept.offers, kept.progress) == (0, 0.0, 1, b"1/2")
+
+
+async def test_all_accounts_can_be_replayed_together(turn_store: TurnStore) -> None:
+    for number, account in enumerate(("a", "b", "a")):
+        ask = ask_of(f"m{number}")
+        await turn_store.accept(ask, Owed(account), time=100.0, claim=True)
+        outcome = "undeliverable" if number < 2 else "delivered"
+        await turn_store.record_report(DeliveryReport(ask.name, outcome, time=110.0))
+    assert await turn_store.replay_undeliverable() == 2
+    assert [one.turn.name.request_id for one in await turn_store.unsettled()] == ["m0", "m1"]
+
+
+# --- finish ---------------------------------------------------------------------------
+
+
+async def test_a_turn_of_a_caller_is_kept_whole(turn_store: TurnStore) -> None:
+    ask = ask_of("m1", repeatable=False, caller="hr")
+    turn = ended_turn(ask, usage=Usage(1, 2, 3), model="m", cache_outcome=CacheOutcome.HIT, first_delta_latency=0.5)
+    await turn_store.finish(turn, ask, EVENTS)
+    stored = await found(turn_store, ask.name)
+    assert stored == StoredTurn(turn, ask, digest(ask.input), sequence=1, events=EVENTS)
+
+
+@pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.CANCELLED])
+async def test_an_end_without_an_answer_gives_way(turn_store: TurnStore, state: TurnState) -> None:
+    ask, other = ask_of("m1", text="旧"), ask_of("m2")
+    failed = ended_turn(ask, state, reply="半", failure=Failure("INTERNAL_ERROR"), finish_reason=FinishReason(0))
+    await turn_store.finish(failed, ask, EVENTS)
+    await turn_store.finish(ended_turn(other), other, ())
+    again = ask_of("m1", text="旧")
+    await turn_store.finish(ended_turn(again, create_time=150.0, end_time=151.0), again, ())
+    stored = await found(turn_store, ask.name)
+    assert stored.turn == ended_turn(again, create_time=150.0, end_time=151.0)
+    assert stored.events == ()
+    page = await turn_store.list_turns("wecom.desk.abc", 10, "")
+    assert [turn.name.request_id for turn in page.turns] == ["m1", "m2"]
+
+
+@pytest.mark.parametrize("state", [TurnState.SUCCEEDED, TurnState.FAILED])
+async def test_the_first_answer_stands(turn_store: TurnStore, state: TurnState) -> None:
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask, reply="先"), ask, EVENTS)
+    await turn_store.finish(ended_turn(ask, state, reply="后"), ask, ())
+    stored = await found(turn_store, ask.name)
+    assert (stored.turn.reply, stored.events) == ("先", EVENTS)
+
+
+@pytest.mark.parametrize("state", [TurnState.SUCCEEDED, TurnState.FAILED])
+async def test_an_owed_turn_does_not_give_way(turn_store: TurnStore, state: TurnState) -> None:
+    stored = await owe(turn_store, "m1")
+    await turn_store.finish(ended_turn(stored.ask), stored.ask, ())
+    assert await turn_store.find(stored.turn.name) == stored
+    await turn_store.finish_owed(ended_turn(stored.ask, state, reply="欠"), (), epoch=1)
+    await turn_store.finish(ended_turn(stored.ask), stored.ask, ())
+    (kept,) = await turn_store.unsettled()
+    assert kept.turn.reply == "欠"
+
+
+# --- what is kept ---------------------------------------------------------------------
+
+_TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+_PARTS = st.one_of(
+    st.builds(TextPart, _TEXT),
+    st.builds(
+        MediaPart, _TEXT, st.none() | st.binary(max_size=20), st.none() | st.just("https://example.com/a.png"), _TEXT
+    ),
+)
+_SENDERS = st.none() | st.builds(Sender, _TEXT, _TEXT)
+_OPTIONS = st.builds(
+    TurnOptions,
+    model=st.none() | _TEXT,
+    temperature=st.none() | st.floats(0, 2),
+    max_output_tokens=st.none() | st.integers(1, 9000),
+    bypass_cache=st.booleans(),
+    bypass_memory=st.booleans(),
+    delta_interval=st.floats(0, 2),
+    include_reasoning=st.booleans(),
+)
+_NUMBERS = iter(range(10**9))
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+async def test_whatever_was_written_is_read_back(turn_store: TurnStore, data: st.DataObject) -> None:
+    draw = data.draw
+    content = Content(tuple(draw(st.lists(_PARTS, max_size=3))))
+    ask = Ask(
+        TurnName(draw(_TEXT), f"m{next(_NUMBERS)}"),
+        content,
+        draw(st.booleans()),
+        draw(_TEXT),
+        draw(_SENDERS),
+        draw(_TEXT),
+        draw(_TEXT),
+        draw(_OPTIONS),
+        draw(_TEXT),
+    )
+    turn = ended_turn(
+        ask,
+        draw(st.sampled_from([TurnState.SUCCEEDED, TurnState.FAILED, TurnState.CANCELLED])),
+        reply=draw(_TEXT),
+        finish_reason=draw(st.sampled_from(FinishReason)),
+        cache_outcome=draw(st.sampled_from(CacheOutcome)),
+        model=draw(_TEXT),
+        usage=draw(st.none() | st.builds(Usage, st.integers(0, 2**40), st.integers(0, 9), st.integers(0, 9))),
+        first_delta_latency=draw(st.none() | st.floats(0, 100)),
+        failure=draw(
+            st.none() | st.builds(Failure, _TEXT, _TEXT, st.dictionaries(_TEXT, _TEXT, max_size=2), st.none())
+        ),
+        create_time=draw(st.floats(0, 4e9)),
+        end_time=draw(st.floats(0, 4e9)),
+    )
+    events = tuple(Delta(text) for text in draw(st.lists(_TEXT, max_size=3)))
+    await turn_store.finish(turn, ask, events)
+    stored = await found(turn_store, ask.name)
+    assert (stored.turn, stored.ask, stored.events) == (turn, ask, events)
+    assert stored.input_digest == digest(content)
+
+
+async def test_what_was_written_outlives_the_store(open_turn_store: Any) -> None:
+    async with open_turn_store("again") as store:
+        await owe(store, "m1")
+        await owe_ended(store, "m2")
+        ask = ask_of("m3")
+        await store.finish(ended_turn(ask), ask, EVENTS)
+        before = await store.unsettled(), await store.find(ask.name)
+    async with open_turn_store("again") as store:
+        assert (await store.unsettled(), await store.find(ask.name)) == before
+        assert (await owe(store, "m4")).sequence == 4
