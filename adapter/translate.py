@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
-from weconverse.v1.conversation_pb2 import Content, Media, Part, Sender
 
 from adapter.wire import AppMessage, BotMessage
+from weconverse.v1.conversation_pb2 import Content, Media, Part, Sender
 
 ADDRESS_BYTES: Final = 4096
 """What the contract lets an address have."""
@@ -23,7 +23,7 @@ ADDRESS_BYTES: Final = 4096
 _QUOTE_CHARACTERS: Final = 2000
 _NAME_CHARACTERS: Final = 64
 _SAFE_ID: Final = re.compile(r"[a-zA-Z0-9._~-]{1,128}", re.ASCII)
-_LEADING_WORD: Final = re.compile(r"@\S+(?:\s+|$)")
+_LEADING_WORD: Final = re.compile(r"\A@\S+(?:\s+|$)")
 
 _MIME: Final[Mapping[str, str]] = {
     "image": "image/jpeg",
@@ -227,7 +227,7 @@ def strip_mention(text: str, bot_name: str) -> str:
         return _LEADING_WORD.sub("", rest, count=1).strip()
     mention = f"@{name}"
     while rest.startswith(mention) and _ends_word(rest[len(mention) : len(mention) + 1]):
-        rest = rest[len(mention) :].lstrip()
+        rest = rest[len(mention) :].lstrip().lstrip("，,：:、").lstrip()
     return rest.strip()
 
 
