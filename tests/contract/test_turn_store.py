@@ -488,3 +488,334 @@ async def test_what_was_written_outlives_the_store(open_turn_store: Any) -> None
     async with open_turn_store("again") as store:
         assert (await store.unsettled(), await store.find(ask.name)) == before
         assert (await owe(store, "m4")).sequence == 4
+
+
+# --- listing --------------------------------------------------------------------------
+
+
+async def listed(store: TurnStore, page_size: int, conversation: str = "wecom.desk.abc") -> list[list[str]]:
+    pages: list[list[str]] = []
+    token = ""
+    while True:
+        page = await store.list_turns(conversation, page_size, token)
+        pages.append([turn.name.request_id for turn in page.turns])
+        token = page.next_page_token
+        if not token:
+            return pages
+
+
+async def test_turns_are_listed_newest_first_whatever_their_state(turn_store: TurnStore) -> None:
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask), ask, EVENTS)
+    waiting = await owe(turn_store, "m2", claim=False)
+    await owe(turn_store, "m3", conversation="other")
+    page = await turn_store.list_turns("wecom.desk.abc", 10, "")
+    assert page.turns == (waiting.turn, ended_turn(ask))
+    assert page.next_page_token == ""
+
+
+@pytest.mark.parametrize(
+    ("page_size", "expected"),
+    [
+        (1, [["m4"], ["m3"], ["m2"], ["m1"]]),
+        (2, [["m4", "m3"], ["m2", "m1"]]),
+        (3, [["m4", "m3", "m2"], ["m1"]]),
+        (4, [["m4", "m3", "m2", "m1"]]),
+        (5, [["m4", "m3", "m2", "m1"]]),
+    ],
+)
+async def test_pages_follow_each_other(turn_store: TurnStore, page_size: int, expected: list[list[str]]) -> None:
+    for number in range(1, 5):
+        await owe(turn_store, f"m{number}")
+        await owe(turn_store, f"n{number}", conversation="other")
+    assert await listed(turn_store, page_size) == expected
+
+
+async def test_a_conversation_without_turns_has_one_empty_page(turn_store: TurnStore) -> None:
+    assert await listed(turn_store, 5) == [[]]
+
+
+async def test_pages_do_not_move_when_turns_come_and_go(turn_store: TurnStore) -> None:
+    for number in range(1, 7):
+        ask = ask_of(f"m{number}")
+        await turn_store.finish(ended_turn(ask, end_time=101.0 if number == 4 else 500.0), ask, ())
+    first = await turn_store.list_turns("wecom.desk.abc", 2, "")
+    await owe(turn_store, "m7")
+    await turn_store.apply_retention(Retention(payloads_before=0.0, keys_before=200.0))
+    second = await turn_store.list_turns("wecom.desk.abc", 2, first.next_page_token)
+    assert [turn.name.request_id for turn in second.turns] == ["m3", "m2"]
+
+
+async def test_a_page_token_is_checked(turn_store: TurnStore) -> None:
+    for number in range(3):
+        await owe(turn_store, f"m{number}")
+        await owe(turn_store, f"m{number}", conversation="other")
+    token = (await turn_store.list_turns("wecom.desk.abc", 1, "")).next_page_token
+    foreign = (await turn_store.list_turns("other", 1, "")).next_page_token
+    for wrong in ("1", "2026", token[:-4], token + "AAAA", token.lower(), "页", "=", foreign, "A" * len(token)):
+        with pytest.raises(InvalidField) as caught:
+            await turn_store.list_turns("wecom.desk.abc", 1, wrong)
+        assert caught.value.field == "page_token"
+
+
+# --- memory and conversations ---------------------------------------------------------
+
+
+async def answers(store: TurnStore, limit: int = 10, conversation: str = "wecom.desk.abc") -> list[str]:
+    return [one.answer for one in await store.recent_rounds(conversation, limit)]
+
+
+async def test_the_last_rounds_come_oldest_first(turn_store: TurnStore) -> None:
+    for number in range(1, 5):
+        ask = ask_of(f"m{number}", text=f"问 {number}")
+        await turn_store.finish(ended_turn(ask, end_time=100.0 + number), ask, EVENTS)
+    rounds = await turn_store.recent_rounds("wecom.desk.abc", 2)
+    assert [(one.question, one.answer, one.time) for one in rounds] == [
+        ("问 3", "答 m3", 103.0),
+        ("问 4", "答 m4", 104.0),
+    ]
+    assert await turn_store.recent_rounds("nobody", 2) == ()
+
+
+@pytest.mark.parametrize("reason", FinishReason)
+async def test_memory_uses_whole_answers_of_the_model(turn_store: TurnStore, reason: FinishReason) -> None:
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask, finish_reason=reason), ask, ())
+    owed = await owe(turn_store, "m2")
+    await turn_store.finish_owed(ended_turn(owed.ask, finish_reason=reason), (), epoch=1)
+    final = ended_turn(ask_of("m3"), finish_reason=reason)
+    await turn_store.accept(ask_of("m3"), OWED, time=1.0, claim=False, final=final)
+    expected = ["答 m1", "答 m2", "答 m3"] if reason in (FinishReason.STOP, FinishReason.LENGTH) else []
+    assert await answers(turn_store) == expected
+
+
+@pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.CANCELLED])
+async def test_memory_leaves_out_turns_without_an_answer(turn_store: TurnStore, state: TurnState) -> None:
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask, state), ask, ())
+    owed = await owe(turn_store, "m2")
+    await turn_store.finish_owed(ended_turn(owed.ask, state), (), epoch=1)
+    await owe(turn_store, "m3")
+    assert await answers(turn_store) == []
+
+
+async def test_memory_leaves_out_turns_that_bypassed_it(turn_store: TurnStore) -> None:
+    options = TurnOptions(bypass_memory=True)
+    ask = ask_of("m1", options=options)
+    await turn_store.finish(ended_turn(ask), ask, ())
+    owed = await owe(turn_store, "m2", options=options)
+    await turn_store.finish_owed(ended_turn(owed.ask), (), epoch=1)
+    assert await answers(turn_store) == []
+
+
+async def test_what_came_before_a_cut_is_not_remembered(turn_store: TurnStore) -> None:
+    await owe_ended(turn_store, "m1")
+    running = await owe(turn_store, "m2")
+    other = await owe_ended(turn_store, "m3", conversation="other")
+    await turn_store.cut_memory("wecom.desk.abc", time=102.0)
+    await turn_store.finish_owed(ended_turn(running.ask), (), epoch=1)
+    assert await answers(turn_store) == []
+    await owe_ended(turn_store, "m4", time=102.0)
+    assert await answers(turn_store) == ["答 m4"]
+    assert await answers(turn_store, conversation=other.turn.name.conversation) == ["答 m3"]
+
+
+async def test_a_cut_stays_true_after_later_turns_were_deleted(turn_store: TurnStore) -> None:
+    """The arrival numbers of deleted turns must not be given out again below the cut."""
+    await owe_ended(turn_store, "m1", conversation="other")
+    await turn_store.cut_memory("wecom.desk.abc", time=102.0)
+    await turn_store.delete_conversation("other")
+    await owe_ended(turn_store, "m2")
+    assert await answers(turn_store) == ["答 m2"]
+
+
+async def test_a_conversation_has_times_and_a_count(turn_store: TurnStore) -> None:
+    assert await turn_store.conversation("wecom.desk.abc") is None
+    await owe_ended(turn_store, "m1", time=100.0, end_time=103.0)
+    await owe(turn_store, "m2", time=102.0)
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert (kept.name, kept.create_time, kept.update_time) == ("wecom.desk.abc", 100.0, 103.0)
+    assert (kept.expire_time, kept.remembered_message_count) == (None, 2)
+    ask = ask_of("m3")
+    await turn_store.finish(ended_turn(ask, end_time=110.0), ask, ())
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert (kept.update_time, kept.remembered_message_count) == (110.0, 4)
+
+
+async def test_a_conversation_can_begin_with_a_cut(turn_store: TurnStore) -> None:
+    await turn_store.cut_memory("wecom.desk.abc", time=90.0)
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert (kept.create_time, kept.update_time, kept.remembered_message_count) == (90.0, 90.0, 0)
+    await owe_ended(turn_store, "m1")
+    await turn_store.cut_memory("wecom.desk.abc", time=120.0)
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert (kept.create_time, kept.update_time, kept.remembered_message_count) == (90.0, 120.0, 0)
+
+
+async def test_a_deleted_conversation_leaves_nothing(turn_store: TurnStore) -> None:
+    await owe_ended(turn_store, "m1")
+    running = await owe(turn_store, "m2")
+    await turn_store.rate(running.turn.name, None, Rating.HELPFUL, "好", time=105.0)
+    other = await owe(turn_store, "m1", conversation="other")
+    assert await turn_store.delete_conversation("wecom.desk.abc")
+    assert not await turn_store.delete_conversation("wecom.desk.abc")
+    assert await turn_store.conversation("wecom.desk.abc") is None
+    assert await turn_store.find(running.turn.name) is None
+    assert await listed(turn_store, 5) == [[]]
+    assert await turn_store.unsettled() == (other,)
+    assert (await owe(turn_store, "m1")).attempts == 1
+
+
+async def test_a_conversation_of_a_cut_alone_can_be_deleted(turn_store: TurnStore) -> None:
+    await turn_store.cut_memory("wecom.desk.abc", time=90.0)
+    assert await turn_store.delete_conversation("wecom.desk.abc")
+    assert await turn_store.conversation("wecom.desk.abc") is None
+
+
+async def test_only_a_turn_that_exists_can_be_rated(turn_store: TurnStore) -> None:
+    name = (await owe(turn_store, "m1")).turn.name
+    for rating in (Rating.HELPFUL, Rating.UNHELPFUL, Rating.WITHDRAWN):
+        await turn_store.rate(name, Sender("u1"), rating, "", time=105.0)
+    with pytest.raises(ResourceNotFound):
+        await turn_store.rate(TurnName("wecom.desk.abc", "m2"), None, Rating.HELPFUL, "", time=105.0)
+
+
+# --- upkeep ---------------------------------------------------------------------------
+
+
+async def test_payloads_go_before_keys(turn_store: TurnStore) -> None:
+    ask = ask_of("m1", text="身份证号", caller="hr")
+    turn = ended_turn(ask, end_time=200.0, usage=Usage(1, 2, 3))
+    await turn_store.finish(turn, ask, EVENTS)
+    before = await found(turn_store, ask.name)
+
+    dropped = await turn_store.apply_retention(Retention(payloads_before=200.0, keys_before=200.0))
+    assert (dropped.payloads, dropped.keys) == (0, 0)
+    assert await turn_store.find(ask.name) == before
+
+    dropped = await turn_store.apply_retention(Retention(payloads_before=200.5, keys_before=200.0))
+    assert (dropped.payloads, dropped.keys) == (1, 0)
+    emptied = copy.copy(turn)
+    emptied.input, emptied.reply = Content(), ""
+    assert await found(turn_store, ask.name) == msgspec.structs.replace(
+        before, turn=emptied, ask=msgspec.structs.replace(ask, input=Content()), events=()
+    )
+    assert await answers(turn_store) == []
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert kept.remembered_message_count == 0
+
+    dropped = await turn_store.apply_retention(Retention(payloads_before=200.5, keys_before=200.0))
+    assert (dropped.payloads, dropped.keys) == (0, 0)
+    dropped = await turn_store.apply_retention(Retention(payloads_before=200.5, keys_before=200.5))
+    assert (dropped.payloads, dropped.keys) == (0, 1)
+    assert await turn_store.find(ask.name) is None
+    assert await turn_store.conversation("wecom.desk.abc") is None
+
+
+async def test_retention_never_touches_what_is_owed(turn_store: TurnStore) -> None:
+    await owe(turn_store, "m1", claim=False)
+    await owe(turn_store, "m2")
+    await owe_ended(turn_store, "m3")
+    before = await turn_store.unsettled()
+    dropped = await turn_store.apply_retention(Retention(payloads_before=1e9, keys_before=1e9))
+    assert (dropped.payloads, dropped.keys) == (0, 0)
+    assert await turn_store.unsettled() == before
+    assert await turn_store.conversation("wecom.desk.abc") is not None
+
+
+async def test_a_delivered_turn_loses_its_address_too(turn_store: TurnStore) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, "delivered", time=110.0))
+    await turn_store.apply_retention(Retention(payloads_before=200.0, keys_before=0.0))
+    stored = await found(turn_store, name)
+    assert (stored.owed, stored.events, stored.turn.reply) == (Owed(OWED.account), (), "")
+    assert stored.input_digest == digest(Content.of_text("在吗"))
+
+
+async def test_an_undeliverable_turn_keeps_its_payload_for_a_replay(turn_store: TurnStore) -> None:
+    ended = await owe_ended(turn_store, "m1")
+    await turn_store.record_report(DeliveryReport(ended.turn.name, "undeliverable", time=110.0))
+    dropped = await turn_store.apply_retention(Retention(payloads_before=1e9, keys_before=0.0))
+    assert dropped.payloads == 0
+    await turn_store.replay_undeliverable()
+    (kept,) = await turn_store.unsettled()
+    assert (kept.turn.reply, kept.events, kept.owed) == (ended.turn.reply, EVENTS, OWED)
+    await turn_store.record_report(DeliveryReport(ended.turn.name, "undeliverable", time=110.0))
+    dropped = await turn_store.apply_retention(Retention(payloads_before=1e9, keys_before=1e9))
+    assert dropped.keys == 1
+
+
+async def test_a_turn_settled_while_it_ran_ages_from_its_settlement(turn_store: TurnStore) -> None:
+    """Its process may have died; such a row must not stay for ever."""
+    name = (await owe(turn_store, "m1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, "undeliverable", time=110.0))
+    assert (await turn_store.apply_retention(Retention(110.0, 110.0))).keys == 0
+    assert (await turn_store.apply_retention(Retention(111.0, 111.0))).keys == 1
+
+
+async def test_conversations_without_turns_go(turn_store: TurnStore) -> None:
+    await turn_store.cut_memory("old", time=90.0)
+    await turn_store.cut_memory("young", time=190.0)
+    await turn_store.apply_retention(Retention(payloads_before=100.0, keys_before=100.0))
+    assert await turn_store.conversation("old") is None
+    assert await turn_store.conversation("young") is not None
+
+
+async def test_retention_works_through_more_than_a_slice(turn_store: TurnStore) -> None:
+    asks = [ask_of(f"m{number}", conversation=f"c{number % 300}") for number in range(700)]
+    await asyncio.gather(*(turn_store.finish(ended_turn(ask), ask, EVENTS) for ask in asks))
+    dropped = await turn_store.apply_retention(Retention(payloads_before=200.0, keys_before=0.0))
+    assert (dropped.payloads, dropped.keys) == (700, 0)
+    dropped = await turn_store.apply_retention(Retention(payloads_before=200.0, keys_before=200.0))
+    assert (dropped.payloads, dropped.keys) == (0, 700)
+    assert await turn_store.conversation("c0") is None
+    assert await turn_store.conversation("c299") is None
+
+
+async def test_a_healthy_store_passes_its_probe(turn_store: TurnStore) -> None:
+    await turn_store.probe()
+    await turn_store.probe()
+
+
+async def test_closing_finishes_what_was_asked_for(open_turn_store: Any) -> None:
+    async with open_turn_store("closing") as store:
+        writes = [asyncio.ensure_future(owe(store, f"m{number}")) for number in range(200)]
+        await asyncio.sleep(0)
+        await store.aclose()
+        assert all(write.done() for write in writes)
+        assert len(await asyncio.gather(*writes)) == 200
+    async with open_turn_store("closing") as store:
+        assert len(await store.unsettled()) == 200
+
+
+async def test_a_closed_store_is_unavailable(open_turn_store: Any) -> None:
+    async with open_turn_store("closed") as store:
+        name = (await owe(store, "m1")).turn.name
+        await asyncio.gather(store.aclose(), store.aclose())
+        for call in (
+            owe(store, "m2"),
+            store.claim(name),
+            store.find(name),
+            store.unsettled(),
+            store.list_turns("c", 1, ""),
+            store.probe(),
+            store.apply_retention(Retention(0.0, 0.0)),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await call
+
+
+async def test_a_caller_that_goes_away_harms_nobody(turn_store: TurnStore) -> None:
+    leaving = [asyncio.ensure_future(owe(turn_store, f"m{number}")) for number in range(10)]
+    await asyncio.sleep(0)
+    for task in leaving[::2]:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await owe(turn_store, "last")
+    kept = [one.turn.name.request_id for one in await turn_store.unsettled()]
+    assert kept == [f"m{number}" for number in range(10)] + ["last"]
