@@ -90,7 +90,7 @@ def read_body(body: bytes) -> VendorError:
     """What an error body says; its first characters, if it has no known shape."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # A stretch of markup or binary from a proxy: enough to recognise it by.
         return VendorError(" ".join(body[: MAX_DETAIL * 4].decode("utf-8", "replace").split()) or "(empty body)")
     if isinstance(found, list) and found:

@@ -4,6 +4,7 @@ A reply is complete when a finish reason was seen, and by nothing else: not by
 ``[DONE]``, not by a clean end. What comes behind a finish reason can no longer spoil it.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from server.domain import FinishReason, Usage
@@ -66,10 +67,7 @@ class ReplyReader:
         if self._json is not None:
             self._collect(data)
             return None
-        try:
-            self._read(self._sse.feed(data))
-        except EventTooLarge as error:
-            self._fail(ProviderError(ErrorClass.INCOMPLETE, str(error)))
+        self._read_from(lambda: self._sse.feed(data))
         if (self.done and self.finished) or not (self._text or self._reasoning):
             return None
         return self._take()
@@ -80,7 +78,8 @@ class ReplyReader:
         Raises:
             ProviderError: if the reply is not complete.
         """
-        self._read(self._sse.close() if self._json is None else [ServerSentEvent(bytes(self._json.strip(_BLANKS)))])
+        if self.failure is None:
+            self._read_from(self._sse.close if self._json is None else self._whole_body)
         if self.failure is not None:
             raise self.failure
         if self._finish is None:
@@ -111,7 +110,16 @@ class ReplyReader:
         if len(self._json) > MAX_JSON_BYTES:
             self._fail(ProviderError(ErrorClass.INCOMPLETE, f"the reply exceeds {MAX_JSON_BYTES} bytes"))
 
-    def _read(self, events: list[ServerSentEvent]) -> None:
+    def _whole_body(self) -> list[ServerSentEvent]:
+        assert self._json is not None
+        return [ServerSentEvent(bytes(self._json.strip(_BLANKS)))]
+
+    def _read_from(self, source: Callable[[], list[ServerSentEvent]]) -> None:
+        try:
+            events = source()
+        except EventTooLarge as error:
+            self._fail(ProviderError(ErrorClass.INCOMPLETE, str(error)))
+            return
         for event in events:
             if self.failure is not None:
                 return

@@ -77,7 +77,7 @@ def decode(data: bytes) -> Body:
     """
     try:
         body = _decode_typed(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _from_object(_load(data))
     if body.choices or body.usage is not None or holds(body.error):
         return body
@@ -93,7 +93,10 @@ def holds(value: Raw) -> bool:
 def _load(data: bytes) -> dict[str, Any]:
     # The standard reader takes half surrogate pairs, which some servers send when they
     # cut text between UTF-16 units; msgspec refuses the whole object.
-    found = json.loads(data.decode("utf-8", "replace"))
+    try:
+        found = json.loads(data.decode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if isinstance(found, list) and found:
         found = found[0]
     if not isinstance(found, dict):
