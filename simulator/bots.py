@@ -247,7 +247,7 @@ class Bot:
                 chat=push.chat,
                 person=push.person,
                 msg_id=push.msg_id,
-                detail="流式消息已结束,后续内容被忽略" if content != stream.content else "与已展示内容相同",
+                detail="流式消息已结束，后续内容被忽略" if content != stream.content else "与已展示内容相同",
             )
             corp.chats.touched(bubble)
             return
@@ -257,7 +257,7 @@ class Bot:
                 chat=push.chat,
                 person=push.person,
                 msg_id=push.msg_id,
-                detail="内容没有可见字符,已忽略" + (",气泡会一直转圈" if finish else ""),
+                detail="内容没有可见字符，已忽略" + ("，气泡会一直转圈" if finish else ""),
             )
             return
         stream.content = content

@@ -96,10 +96,10 @@ class Callbacks:
                 if self._corp.strike("callback_duplicated", chat=chat, person=person, msg_id=msg_id):
                     await self._attempt(app, message)
                 return
-            journal.note(Kind.FAILED, chat=chat, person=person, msg_id=msg_id, detail=f"第 {number} 次投递:{failure}")
+            journal.note(Kind.FAILED, chat=chat, person=person, msg_id=msg_id, detail=f"第 {number} 次投递：{failure}")
             if number < rules.callback_deliveries:
                 await self._corp.clock.sleep(max(0.0, began + rules.callback_interval_seconds - self._corp.now))
-        journal.note(Kind.GIVEN_UP, chat=chat, person=person, msg_id=msg_id, detail="多次投递均未成功,平台不再重试")
+        journal.note(Kind.GIVEN_UP, chat=chat, person=person, msg_id=msg_id, detail="多次投递均未成功，平台不再重试")
 
     async def _attempt(self, app: AppSettings, message: AppMessage) -> str:
         """Posts once. The reason when the platform does not count it as accepted, else nothing."""
@@ -152,7 +152,7 @@ class Callbacks:
         text = self._passive_text(app, body)
         if text is None:
             self._corp.journal.note(
-                Kind.IGNORED, chat=chat, person=person, msg_id=message.msg_id, detail="被动回复无法识别,已忽略"
+                Kind.IGNORED, chat=chat, person=person, msg_id=message.msg_id, detail="被动回复无法识别，已忽略"
             )
             return
         shown, lost = cut(text, self._corp.rules.passive_text_bytes)

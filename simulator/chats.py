@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-EXPIRED_TEXT: Final = "回复超时,内容未能完整显示"
+EXPIRED_TEXT: Final = "回复超时，内容未能完整显示"
 """What stands under a stream that ran out of its window. The platform's own wording is not documented."""
 
 Look = Literal["text", "markdown", "stream", "card", "media", "notice"]

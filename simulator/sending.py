@@ -150,7 +150,7 @@ class Sending:
             chat=f"app:{app.agent_id}",
             person=twin.bubbles[0].person if len(twin.bubbles) == 1 else "",
             msg_id=twin.msg_id,
-            detail="与此前的请求完全相同,在重复检查间隔内,未再次下发",
+            detail="与此前的请求完全相同，在重复检查间隔内，未再次下发",
         )
         return twin.answer
 
@@ -163,7 +163,7 @@ class Sending:
                 chat=chat,
                 person=person,
                 msg_id=sent.msg_id,
-                detail="超过该成员的接收频率,平台已丢弃且不报错",
+                detail="超过该成员的接收频率，平台已丢弃且不报错",
             )
             return
         bubble = self._corp.chats.post(
@@ -184,7 +184,7 @@ class Sending:
                 chat=chat,
                 person=person,
                 msg_id=sent.msg_id,
-                detail=f"超过 {self._corp.rules.text_bytes} 字节,末尾 {lost} 字节被截断且不报错",
+                detail=f"超过 {self._corp.rules.text_bytes} 字节，末尾 {lost} 字节被截断且不报错",
             )
 
     def recall(self, app: AppSettings, raw: bytes) -> dict[str, Any]:

@@ -51,7 +51,7 @@ async function attempt(path, body) {
   try {
     return await ask(path, body);
   } catch (error) {
-    toast(error instanceof TypeError ? "模拟器没有应答" : `未成功:${error.message}`);
+    toast(error instanceof TypeError ? "模拟器没有应答" : `未成功：${error.message}`);
     return null;
   }
 }
@@ -124,8 +124,8 @@ function drawList() {
     const node = button("", "chat", () => show(chat));
     const about = el("div", "about", el("div", "top", el("span", "name", name), el("time", "", last ? clock(last.created_at) : "")), el("div", "last", last ? brief(last) : ""));
     node.append(avatar(chat), about);
-    const isOpen = panes.some((pane) => pane.chat === chat);
-    node.setAttribute("aria-current", String(isOpen));
+    const at = panes.findIndex((pane) => pane.chat === chat);
+    node.setAttribute("aria-current", at === front ? "page" : String(at >= 0));
     const count = unread.get(`${chat}|${me.id}`) || 0;
     if (count) node.append(el("span", "badge", String(count)));
     return node;
@@ -177,6 +177,10 @@ function makePane(chat) {
   pane.header = el("header", "", avatar(chat), el("div", "title", el("h2", "", titleOf(chat)), pane.sub), pane.link);
   pane.log = el("div", "log");
   pane.log.setAttribute("aria-live", "polite");
+  // Whoever reads the end keeps reading the end when the pane changes its size.
+  pane.stuck = true;
+  pane.log.addEventListener("scroll", () => { pane.stuck = isNearEnd(pane); });
+  new ResizeObserver(() => { if (pane.stuck) pane.log.scrollTop = pane.log.scrollHeight; }).observe(pane.log);
   pane.strip = el("div", "strip");
   pane.composer = makeComposer(pane);
   pane.node.append(pane.header, pane.log, pane.strip, pane.composer);
@@ -198,9 +202,9 @@ function fill(pane) {
 function emptyHint(pane) {
   const kind = kindOf(pane.chat);
   const hints = {
-    app: ["自建应用会话。消息以加密回调送达应用,应用通过消息接口回复,长文本按 2048 字节截断。", ["你好,请介绍一下你自己", "年假怎么申请?", "/new"]],
-    bot: ["智能机器人会话。消息经长连接送达,回复以流式气泡逐步展开,支持 Markdown。", ["你好,请介绍一下你自己", "用表格比较两种报销方式", "写一段 Python 示例代码"]],
-    group: ["群聊。机器人只看得到提及它的消息,输入 @ 选择。", []],
+    app: ["自建应用会话。消息以加密回调送达应用，应用通过消息接口回复，长文本按 2048 字节截断。", ["你好，请介绍一下你自己", "年假怎么申请？", "/new"]],
+    bot: ["智能机器人会话。消息经长连接送达，回复以流式气泡逐步展开，支持 Markdown。", ["你好，请介绍一下你自己", "用表格比较两种报销方式", "写一段 Python 示例代码"]],
+    group: ["群聊。机器人只看得到提及它的消息，输入 @ 选择。", []],
   };
   const [text, tries] = hints[kind];
   const row = el("div", "tries", ...tries.map((one) => button(one, "", () => { pane.box.value = one; pane.box.dispatchEvent(new Event("input")); pane.box.focus(); })));
@@ -226,8 +230,10 @@ function linkState(pane, on, yes, no) {
   pane.link.textContent = on ? yes : no;
 }
 
+const isNearEnd = (pane) => pane.log.scrollHeight - pane.log.scrollTop - pane.log.clientHeight < 80;
+
 function place(pane, bubble) {
-  const near = pane.log.scrollHeight - pane.log.scrollTop - pane.log.clientHeight < 80;
+  const near = isNearEnd(pane);
   const old = pane.rows.get(bubble.number);
   const node = drawBubble(pane, bubble, old);
   if (old) {
@@ -261,8 +267,8 @@ function drawBubble(pane, bubble, old) {
     box.classList.add(bubble.look === "card" ? "card" : "plain");
     box.append(bubble.text);
   }
-  if (bubble.lost_bytes) box.append(el("span", "cutmark", `✂ 超出上限,末尾 ${bubble.lost_bytes} 字节被平台截断`));
-  if (bubble.expired) box.append(el("div", "expired", "回复超时,内容未能完整显示"));
+  if (bubble.lost_bytes) box.append(el("span", "cutmark", `✂ 超出上限，末尾 ${bubble.lost_bytes} 字节被平台截断`));
+  if (bubble.expired) box.append(el("div", "expired", "回复超时，内容未能完整显示"));
   else if (bubble.finished === false) box.append(el("span", "typing", el("i"), el("i"), el("i")));
   const col = el("div", "col");
   if (!mine) col.append(who(bubble));
@@ -303,7 +309,7 @@ function makeComposer(pane) {
   const kind = kindOf(pane.chat);
   const box = el("textarea");
   pane.box = box;
-  box.placeholder = kind === "group" ? "输入 @ 提及机器人" : "输入消息,Enter 发送";
+  box.placeholder = kind === "group" ? "输入 @ 提及机器人" : "输入消息，Enter 发送";
   box.setAttribute("aria-label", `给${titleOf(pane.chat)}的消息`);
   const send = button("发送", "send", () => submit(pane));
   send.disabled = true;
@@ -401,10 +407,10 @@ function drawStrip(pane) {
 
 function noted(entry) {
   if (!entry.msg_id) return;
-  if (entry.kind === "given_up") deliveries.set(entry.msg_id, ["未送达应用,平台已放弃", "bad"]);
-  else if (entry.kind === "failed") deliveries.set(entry.msg_id, ["投递失败,平台将重试", "warn"]);
+  if (entry.kind === "given_up") deliveries.set(entry.msg_id, ["未送达应用，平台已放弃", "bad"]);
+  else if (entry.kind === "failed") deliveries.set(entry.msg_id, ["投递失败，平台将重试", "warn"]);
   else if (entry.kind === "acknowledged") deliveries.delete(entry.msg_id);
-  else if (entry.kind === "dropped") toast("一条消息超过接收频率,被平台静默丢弃");
+  else if (entry.kind === "dropped") toast("一条消息超过接收频率，被平台静默丢弃");
   if (deliveries.size > ENTRIES) deliveries.delete(deliveries.keys().next().value);
 }
 
@@ -486,7 +492,7 @@ function listen() {
   feed.addEventListener("entry", (event) => onEntry(JSON.parse(event.data)));
   feed.addEventListener("reload", () => start());
   feed.addEventListener("hello", () => { if (lost) { lost = false; start(); } });
-  feed.addEventListener("error", () => { if (!lost) toast("与模拟器的连接断开,正在重连"); lost = true; });
+  feed.addEventListener("error", () => { if (!lost) toast("与模拟器的连接断开，正在重连"); lost = true; });
 }
 
 // --- faults, links, rules ---
@@ -506,7 +512,7 @@ function drawPanel() {
 }
 
 function drawFaults() {
-  const acts = el("div", "acts", ...ACTS.map(([name, label]) => button(label, "", async () => { if (await attempt("/api/act", { name })) { toast(`已执行:${label}`); refreshSoon(); } })));
+  const acts = el("div", "acts", ...ACTS.map(([name, label]) => button(label, "", async () => { if (await attempt("/api/act", { name })) { toast(`已执行：${label}`); refreshSoon(); } })));
   const parts = [el("h3", "", "立即发生"), acts];
   for (const [door, title] of Object.entries(DOORS)) {
     parts.push(el("h3", "", title), ...state.faults.filter((fault) => fault.door === door).map(drawFault));
@@ -558,12 +564,12 @@ function drawLinks() {
       const found = await attempt("/api/callback", { app: app.id, url: input.value.trim() });
       if (!found) { outcome.textContent = ""; return; }
       outcome.className = `outcome ${found.passed ? "ok" : "no"}`;
-      outcome.textContent = found.passed ? "已保存,地址校验通过" : `openapi回调地址请求不通过(-30065):${found.reason}`;
+      outcome.textContent = found.passed ? "已保存，地址校验通过" : `openapi回调地址请求不通过(-30065):${found.reason}`;
       refreshSoon();
     });
     parts.push(el("h3", "", `应用 ${app.name} · AgentId ${app.id}`), el("div", "", "接收消息服务器 URL"), el("div", "address", input, save), outcome);
   }
-  const pairs = [["接口地址(代替 qyapi.weixin.qq.com)", state.rest_base], ["长连接地址(代替 openws.work.weixin.qq.com)", state.socket_base]];
+  const pairs = [["接口地址（代替 qyapi.weixin.qq.com）", state.rest_base], ["长连接地址（代替 openws.work.weixin.qq.com）", state.socket_base]];
   for (const bot of state.bots) pairs.push([`机器人 ${bot.name} · ${bot.id}`, bot.connected ? "长连接在线" : "长连接离线"]);
   parts.push(el("h3", "", "地址与机器人"), el("dl", "kv", ...pairs.flatMap(([name, value]) => [el("dt", "", name), el("dd", "", el("code", "", value))])));
   const counts = Object.entries(state.counters).filter(([name]) => KINDS[name]);
@@ -626,4 +632,5 @@ async function start() {
 }
 
 await start();
-listen();
+// A picture of the page has to end: `?still` leaves the stream of changes out.
+if (!wish.has("still")) listen();
