@@ -25,13 +25,9 @@ def cpu_seconds(pid: int) -> float:
     return sum(_ticks(Path(f"/proc/{one}/stat")) for one in tree(pid)) / _TICK
 
 
-def cpu_of_threads(pid: int) -> dict[str, float]:
-    """Seconds of CPU time by name of thread; threads of one name are added up."""
-    result: dict[str, float] = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        name = (task / "comm").read_text().strip()
-        result[name] = result.get(name, 0.0) + _ticks(task / "stat") / _TICK
-    return result
+def cpu_of_threads(pid: int) -> dict[int, float]:
+    """Seconds of CPU time by thread."""
+    return {int(task.name): _ticks(task / "stat") / _TICK for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
 def _ticks(stat: Path) -> int:

@@ -13,11 +13,12 @@ import msgspec
 from bench import calls, channel, jobs, load, proc
 from bench.product import Product
 from bench.rounds import Setting
-from bench.sampler import Place
+from bench.sampler import Place, Samples
 from bench.subject import ROOT, Running
 
 _SECONDS = 8.0
 _LINES = 28
+Stacks = list[tuple[tuple[Place, ...], int]]
 _OWN = ("server/", "adapter/", "program/", "clients/")
 
 LOADS: dict[str, Callable[[Running, Setting], jobs.Job]] = {
@@ -49,10 +50,12 @@ def run(name: str, setting: Setting) -> None:
             result = load.run(LOADS[name](running, setting))
             threads = {program: _since(before[program], pid) for program, pid in running.pids.items()}
             _signal(running, signal.SIGUSR2)
-            stacks = {program: _stacks(Path(folder) / program) for program in running.pids}
+            samples = {program: _samples(Path(folder) / program) for program in running.pids}
     print(f"{name}: {result.rate:,.0f} /s while sampled, {result.cpu_each * 1e6:,.0f} µs of CPU each\n")
-    for program, found in stacks.items():
-        _print(program, found, threads[program])
+    for program, found in samples.items():
+        print(f"== {program}")
+        _print_threads(found, threads[program])
+        _print_stacks(found.stacks)
 
 
 def _signal(running: Running, number: signal.Signals) -> None:
@@ -60,18 +63,17 @@ def _signal(running: Running, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _since(before: Mapping[str, float], pid: int) -> dict[str, float]:
-    return {name: spent - before.get(name, 0.0) for name, spent in proc.cpu_of_threads(pid).items()}
+def _since(before: Mapping[int, float], pid: int) -> dict[int, float]:
+    return {thread: spent - before.get(thread, 0.0) for thread, spent in proc.cpu_of_threads(pid).items()}
 
 
-def _stacks(file: Path) -> list[tuple[list[Place], int]]:
+def _samples(file: Path) -> Samples:
     deadline = time.monotonic() + 10
-    while not file.exists() or not file.stat().st_size:
+    while not file.exists():
         if time.monotonic() > deadline:
             raise TimeoutError("the sampled program wrote nothing")
         time.sleep(0.05)
-    time.sleep(0.2)  # the file is written at once, but not in one step
-    return msgspec.json.decode(file.read_bytes(), type=list[tuple[list[Place], int]])
+    return msgspec.json.decode(file.read_bytes(), type=Samples)
 
 
 def place_name(file: str) -> str:
@@ -90,12 +92,16 @@ def stage(file: str) -> str:
     return "/".join(parts[:2]).removesuffix(".py") if path.startswith(_OWN) else parts[0].removesuffix(".py")
 
 
-def _print(program: str, stacks: list[tuple[list[Place], int]], threads: Mapping[str, float]) -> None:
+def _print_threads(samples: Samples, spent: Mapping[int, float]) -> None:
+    total = sum(spent.values()) or 1
+    for thread, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        if seconds / total >= 0.005:
+            print(f"   {seconds / total:6.1%}  of CPU time in thread {samples.threads.get(thread, 'of a library')}")
+
+
+def _print_stacks(stacks: Stacks) -> None:
     total = sum(count for _, count in stacks) or 1
-    print(f"== {program}: {total} samples of its main thread")
-    print(
-        "   threads: " + ", ".join(f"{name} {spent:.2f} s" for name, spent in sorted(threads.items()) if spent > 0.02)
-    )
+    print(f"-- {total} samples of the main thread; shares of that thread")
     for title, counted in (
         ("stage, by the innermost frame", _by_stage(stacks)),
         ("innermost line of our own, with what it calls in libraries", _by_own_line(stacks)),
@@ -108,14 +114,14 @@ def _print(program: str, stacks: list[tuple[list[Place], int]], threads: Mapping
     print()
 
 
-def _by_stage(stacks: list[tuple[list[Place], int]]) -> Counter[str]:
+def _by_stage(stacks: Stacks) -> Counter[str]:
     counted: Counter[str] = Counter()
     for stack, count in stacks:
         counted[stage(stack[0][0])] += count
     return counted
 
 
-def _by_own_line(stacks: list[tuple[list[Place], int]]) -> Counter[str]:
+def _by_own_line(stacks: Stacks) -> Counter[str]:
     counted: Counter[str] = Counter()
     for stack, count in stacks:
         own = next((place for place in stack if place_name(place[0]).startswith(_OWN)), None)
@@ -128,7 +134,7 @@ def _by_own_line(stacks: list[tuple[list[Place], int]]) -> Counter[str]:
     return counted
 
 
-def _by_function(stacks: list[tuple[list[Place], int]]) -> Counter[str]:
+def _by_function(stacks: Stacks) -> Counter[str]:
     counted: Counter[str] = Counter()
     for stack, count in stacks:
         for file, function in {(place[0], place[1]) for place in stack}:

@@ -10,6 +10,7 @@ import ctypes
 import runpy
 import signal
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,15 @@ _CLOCK_THREAD_CPUTIME_ID = 3
 _FRAMES = 60
 
 Place = tuple[str, str, int]
-"""File, function, line."""
+"""File, function, line (0 where the interpreter knows none)."""
+
+
+class Samples(msgspec.Struct):
+    """What is written at the end."""
+
+    stacks: list[tuple[tuple[Place, ...], int]]
+    threads: dict[int, str]
+    """Names of the threads that Python knows, by the number the kernel gives them."""
 
 
 class _Event(ctypes.Structure):
@@ -50,7 +59,7 @@ class _Sampler:
         stack: list[Place] = []
         while frame is not None and len(stack) < _FRAMES:
             code = frame.f_code
-            stack.append((code.co_filename, code.co_qualname, frame.f_lineno))
+            stack.append((code.co_filename, code.co_qualname, frame.f_lineno or 0))
             frame = frame.f_back
         self._stacks[tuple(stack)] += 1
 
@@ -59,7 +68,10 @@ class _Sampler:
 
     def end(self, _number: int, _frame: FrameType | None) -> None:
         self._set(0)
-        self._file.write_bytes(msgspec.json.encode(list(self._stacks.items())))
+        names = {thread.native_id or 0: thread.name for thread in threading.enumerate()}
+        whole = self._file.with_suffix(".part")
+        whole.write_bytes(msgspec.json.encode(Samples(list(self._stacks.items()), names)))
+        whole.rename(self._file)  # in one step: whoever waits for the file finds all of it
 
     def _set(self, nanoseconds: int) -> None:
         interval = (ctypes.c_long * 4)(0, nanoseconds, 0, nanoseconds)
