@@ -101,7 +101,7 @@ class TurnStream:
     half a minute later, unless somebody asks for it again.
 
     A turn that was accepted by ``submit`` always ends in ``completed``, also when it
-    failed: look at ``turn.state``.
+    failed: look at ``turn.state``; ``from_status(turn.error)`` says why.
     """
 
     def __init__(
