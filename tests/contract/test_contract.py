@@ -149,7 +149,7 @@ def test_everything_is_explained() -> None:
             line.strip()
             for before, line in zip(["", *lines], lines, strict=False)
             if line.lstrip().split(" ")[0] in ("message", "enum", "rpc", "service", "oneof")
-            or (line.rstrip().endswith((";", "[")) and " = " in line and "option" not in line)
+            or (line.rstrip().endswith((";", "[")) and " = " in line and not line.startswith(("option ", "syntax ")))
             if not before.strip().startswith("//")
         ]
         assert not bare
