@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from server.domain import Ask, Content, Delta, DeliveryState, FinishReason, Owed, Turn, TurnName, TurnState
+from server.domain import Ask, Content, DeliveryState, Delta, FinishReason, Owed, Turn, TurnName, TurnState
 from server.store.base import DeliveryReport, Retention, StaleEpoch, TurnStore
 
 FOREVER = 1e12
