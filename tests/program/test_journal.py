@@ -27,7 +27,7 @@ def lines(output: io.BytesIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_one_json_object(output: io.BytesIO) -> None:
-    configure("info", "json", output)
+    configure("info", "json", output, for_good=False)
     with structlog.contextvars.bound_contextvars(turn="t-1"):
         structlog.get_logger().info("turn_ended", seconds=1.5, name="张三")
     structlog.get_logger().debug("too_low")
@@ -37,7 +37,7 @@ def test_a_line_is_one_json_object(output: io.BytesIO) -> None:
 
 
 def test_texts_and_secrets_are_dropped_and_named(output: io.BytesIO) -> None:
-    configure("debug", "json", output)
+    configure("debug", "json", output, for_good=False)
     structlog.get_logger().debug("slip", text="你好", api_key="sk", key=Secret("hidden"), turn="t")
     (line,) = lines(output)
     assert line["dropped"] == ["api_key", "text"]
@@ -47,7 +47,7 @@ def test_texts_and_secrets_are_dropped_and_named(output: io.BytesIO) -> None:
 
 
 def test_other_libraries_join_from_warning(output: io.BytesIO) -> None:
-    configure("debug", "json", output)
+    configure("debug", "json", output, for_good=False)
     logging.getLogger("aiohttp.server").info("quiet")
     try:
         raise ValueError("broken")
@@ -59,19 +59,19 @@ def test_other_libraries_join_from_warning(output: io.BytesIO) -> None:
 
 
 def test_text_is_for_reading(output: io.BytesIO) -> None:
-    configure("info", "text", output)
+    configure("info", "text", output, for_good=False)
     structlog.get_logger().warning("late", seconds=2, why="two words")
     assert output.getvalue().decode().endswith(" warning late seconds=2 why='two words'\n")
 
 
 def test_a_broken_character_does_not_break_the_line(output: io.BytesIO) -> None:
-    configure("info", "json", output)
+    configure("info", "json", output, for_good=False)
     structlog.get_logger().info("odd", name="a\ud800b")
     assert lines(output)[0]["event"] == "odd"
 
 
 async def test_lines_of_tasks_do_not_mix(output: io.BytesIO) -> None:
-    configure("info", "json", output)
+    configure("info", "json", output, for_good=False)
 
     async def one(name: str) -> None:
         structlog.contextvars.bind_contextvars(turn=name)

@@ -50,7 +50,7 @@ def _write(method: str, code: str, seconds: float, call: Call, *, quiet: bool) -
     if call.turn:
         line["turn"] = call.turn
     if call.messages_out:
-        line["messages"] = call.messages_out
+        line["sent"] = call.messages_out
     if call.trace_id:
         line["trace_id"] = call.trace_id
     if quiet:
