@@ -26,12 +26,12 @@ from adapter.bot_showing import BotTiming
 from adapter.bot_socket import BotDoor, telling
 from adapter.crypto import Envelope
 from adapter.delivery import Lease
-from adapter.listening import listening
+from adapter.listening import Port, listening
 from adapter.metrics import Metrics
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.settings import AppSettings, BotSettings, ServerSettings, Settings, check
 from adapter.submission import Submission, account_name
-from program.binding import refusal, split_address
+from program.binding import refusal
 from program.health import Health
 from program.operations import serving
 from program.run import CannotStart
@@ -117,18 +117,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             *(parts.application(stack, name, app) for name, app in settings.apps.items()),
             *(parts.bot(name, bot) for name, bot in settings.bots.items()),
         ]
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        looking = group.create_task(_look(client, settings, health), name="look at the service")
-        for door in doors:
-            group.create_task(_run(door))
-        async with _callbacks(settings, parts.web()) as callbacks_port:
+        port = await _callbacks(stack, settings, parts.web())
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(_look(client, settings, health), name="look at the service")
+            for door in doors:
+                group.create_task(_run(door))
             health.mark(_LISTENING, ready=True)
             try:
-                yield Running(callbacks_port, operations_port)
+                yield Running(port.number if port else 0, operations_port)
             finally:
                 health.mark(_LISTENING, ready=False)
                 looking.cancel()
-                # Beside the callbacks under way, not after them: all of it has one time to end in.
+                # Callbacks and deliveries end beside each other: all of it has one time to end in.
+                if port is not None:
+                    group.create_task(port.aclose())
                 for door in doors:
                     group.create_task(_drain(door, settings.listen.drain_seconds))
 
@@ -341,13 +343,10 @@ async def _operations(stack: AsyncExitStack, settings: Settings, health: Health,
         raise CannotStart(f"operations.address {settings.operations.address}: {error.strerror}") from None
 
 
-@asynccontextmanager
-async def _callbacks(settings: Settings, application: web.Application | None) -> AsyncIterator[int]:
+async def _callbacks(stack: AsyncExitStack, settings: Settings, application: web.Application | None) -> Port | None:
     if application is None:
-        yield 0
-        return
+        return None
     listen = settings.listen
-    split_address(listen.address)
     port = listening(
         application,
         listen.address,
@@ -355,9 +354,7 @@ async def _callbacks(settings: Settings, application: web.Application | None) ->
         keepalive_seconds=listen.keepalive_seconds,
         drain_seconds=listen.drain_seconds,
     )
-    async with AsyncExitStack() as stack:
-        try:
-            number = await stack.enter_async_context(port)
-        except OSError as error:
-            raise CannotStart(f"listen.address {listen.address}: {error.strerror}") from None
-        yield number
+    try:
+        return await stack.enter_async_context(port)
+    except OSError as error:
+        raise CannotStart(f"listen.address {listen.address}: {error.strerror}") from None

@@ -20,6 +20,23 @@ class _Closed(asyncio.Protocol):
         transport.close()
 
 
+class Port:
+    """An open port."""
+
+    def __init__(self, runner: web.AppRunner, listener: asyncio.Server) -> None:
+        self._runner = runner
+        self._listener = listener
+        self._closing: asyncio.Task[None] | None = None
+        self.number: int = listener.sockets[0].getsockname()[1]
+
+    async def aclose(self) -> None:
+        """Stops listening, then gives requests under way their time to finish. Idempotent."""
+        if self._closing is None:
+            self._listener.close()
+            self._closing = asyncio.create_task(self._runner.cleanup(), name="close the callback port")
+        await asyncio.shield(self._closing)
+
+
 @asynccontextmanager
 async def listening(
     application: web.Application,
@@ -28,8 +45,8 @@ async def listening(
     max_connections: int,
     keepalive_seconds: float,
     drain_seconds: float,
-) -> AsyncIterator[int]:
-    """Serves the application at ``host:port`` and gives the port, for an address with port 0.
+) -> AsyncIterator[Port]:
+    """Serves the application at ``host:port``; port 0 takes a free one.
 
     On leaving it stops listening, then gives requests under way ``drain_seconds`` to finish.
 
@@ -48,17 +65,19 @@ async def listening(
         shutdown_timeout=drain_seconds,
     )
     await runner.setup()
+    server = runner.server
+    assert server is not None
+
+    def connected() -> asyncio.BaseProtocol:
+        return server() if len(server.connections) < max_connections else _Closed()
+
     try:
-        server = runner.server
-        assert server is not None
-
-        def connected() -> asyncio.BaseProtocol:
-            return server() if len(server.connections) < max_connections else _Closed()
-
         listener = await asyncio.get_running_loop().create_server(connected, host, port, backlog=1024)
-        try:
-            yield listener.sockets[0].getsockname()[1]
-        finally:
-            listener.close()
-    finally:
+    except OSError:
         await runner.cleanup()
+        raise
+    opened = Port(runner, listener)
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
