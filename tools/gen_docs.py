@@ -83,7 +83,36 @@ def errors() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors}
+def metrics() -> str:
+    """Every metric of the server and of the adapter."""
+    from prometheus_client import CollectorRegistry
+
+    from adapter.metrics import Metrics as AdapterMetrics
+    from server.ops.metrics import CATALOGUE, PREFIX
+
+    lines = [
+        "# Metrics\n",
+        GENERATED,
+        "Prometheus text at `/metrics` of each program's operations port (9464 and 9465). No label names a person, a conversation or a",
+        "turn. The usual `process_…` and `python_…` figures stand beside these.\n",
+        "## Server\n",
+        "| Metric | Kind | Labels | Meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{PREFIX}{entry.name}` | {entry.kind} | {', '.join(f'`{label}`' for label in entry.labels) or '–'} | {_cell(entry.help)} |"
+        for entry in CATALOGUE
+    ]
+    registry = CollectorRegistry()
+    AdapterMetrics(registry)
+    lines += ["", "## Adapter\n", "| Metric | Kind | Meaning |", "|---|---|---|"]
+    for family in registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"| `{name}` | {family.type} | {_cell(family.documentation)} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "metrics.md": metrics}
 
 
 def main() -> int:
