@@ -77,7 +77,7 @@ class Simulator:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.callbacks)
             await stack.enter_async_context(self.socket)
-            # Long connections and event streams do not end by themselves: they get no time to.
+            # Long connections and event streams are ended by hand; nothing else takes long.
             runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0.2)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -114,7 +114,9 @@ class Simulator:
         rest = Rest(self.corp, self.tokens, self._sending, self._respond)
         application.add_routes(rest.routes())
         application.add_routes([web.get(SOCKET_PATH, self.socket.serve)])
-        application.add_routes(Page(self).routes())
+        page = Page(self)
+        application.add_routes(page.routes())
+        application.on_shutdown.extend((self.socket.hang_up, page.hang_up))
         return application
 
     def _respond(self, code: str, raw: bytes) -> None:

@@ -88,6 +88,14 @@ class Page:
 
     def __init__(self, simulator: "Simulator") -> None:
         self._sim = simulator
+        self._feeds: set[asyncio.Queue[Bubble | Entry | None]] = set()
+
+    async def hang_up(self, _application: web.Application) -> None:
+        """Ends every stream of changes, before the web server waits for its handlers."""
+        for queue in self._feeds:
+            while not queue.empty():
+                queue.get_nowait()
+            queue.put_nowait(None)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """The addresses, to be put under the root of an application."""
@@ -184,6 +192,7 @@ class Page:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         queue: asyncio.Queue[Bubble | Entry | None] = asyncio.Queue(_FEED)
         stop = self._sim.listen(lambda change: _offer(queue, change))
+        self._feeds.add(queue)
         try:
             await response.prepare(request)
             await response.write(b"retry: 500\nevent: hello\ndata: {}\n\n")
@@ -195,6 +204,7 @@ class Page:
             pass  # the page was closed
         finally:
             stop()
+            self._feeds.discard(queue)
         return response
 
     # --- writing ---

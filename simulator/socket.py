@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 from adapter.wire import Frame, WireError, ack_frame, callback_frame, event_frame, parse_frame, ping_frame
 from simulator.bots import Bot, Push
 from simulator.chores import Chores
+from simulator.clock import Clock
 from simulator.corp import Corp
 from simulator.journal import Kind
 from simulator.rules import ERRORS, Refused
@@ -25,17 +26,23 @@ _SWEEP_SECONDS = 1.0
 class Line:
     """One connection."""
 
-    def __init__(self, ws: web.WebSocketResponse, abort: "asyncio.Transport | None", now: float) -> None:
+    def __init__(self, ws: web.WebSocketResponse, transport: "asyncio.Transport | None", clock: Clock) -> None:
         self.ws = ws
-        self._transport = abort
+        self._transport = transport
+        self._clock = clock
         self.outgoing: asyncio.Queue[str | None] = asyncio.Queue(_QUEUE)
         self.bot: Bot | None = None
-        self.heard_at = now
+        self.heard_at = clock.time()
         self.silent_until = 0.0
         self.reason = ""
 
     def send(self, text: str) -> None:
-        """Puts a frame in line. A peer that does not read loses its connection, not our memory."""
+        """Puts a frame in line, or nowhere while the platform is silent.
+
+        A peer that does not read loses its connection, not our memory.
+        """
+        if self._clock.time() < self.silent_until:
+            return
         try:
             self.outgoing.put_nowait(text)
         except asyncio.QueueFull:
@@ -71,9 +78,13 @@ class Socket:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        await self.hang_up()
+        await self._chores.aclose()
+
+    async def hang_up(self, _application: web.Application | None = None) -> None:
+        """Cuts every connection; also what the web server calls before it waits for its handlers."""
         for line in list(self._lines):
             line.abort("平台停止")
-        await self._chores.aclose()
 
     def connected(self, bot_id: str) -> bool:
         """Whether the bot has a live, subscribed connection."""
@@ -86,7 +97,7 @@ class Socket:
         ws = web.WebSocketResponse(max_msg_size=_MAX_FRAME, timeout=1.0)
         await ws.prepare(request)
         transport = request.transport
-        line = Line(ws, transport if isinstance(transport, asyncio.Transport) else None, self._corp.now)
+        line = Line(ws, transport if isinstance(transport, asyncio.Transport) else None, self._corp.clock)
         self._lines.add(line)
         writer = self._chores.start(self._write(line))
         try:
@@ -102,8 +113,7 @@ class Socket:
     async def _write(self, line: Line) -> None:
         try:
             while (text := await line.outgoing.get()) is not None:
-                if self._corp.now >= line.silent_until:
-                    await line.ws.send_str(text)
+                await line.ws.send_str(text)
             await line.ws.close()
         except (ConnectionError, RuntimeError):
             # The peer went first; aiohttp says RuntimeError when it had already begun to close.
