@@ -44,6 +44,7 @@ _ASKS: Final = re.compile(
     re.IGNORECASE,
 )
 _LOOSE_SPACE: Final = re.compile("(?<=[\u3400-\u9fff]) (?=[A-Za-z0-9])|(?<=[A-Za-z0-9]) (?=[\u3400-\u9fff])")
+_QUESTION_END: Final = re.compile(r" *\?[。.!?｡ ]*$")
 _FULL_STOPS: Final = re.compile("(?<=[A-Za-z\u3400-\u9fff][A-Za-z\u3400-\u9fff\u300b\u201d)])[。.!｡ ]+$")
 
 
@@ -58,14 +59,10 @@ def fold(question: str) -> str:
 
 
 def _fold_end(text: str) -> str:
-    asks = _ASKS.search(text) is not None
-    while True:
-        shorter = _FULL_STOPS.sub("", text)
-        if asks:
-            shorter = shorter.rstrip("? ")
-        if shorter == text:
-            return text
-        text = shorter
+    if _ASKS.search(text):
+        # From the first question mark of the end on: an exclamation mark before it may be a sign (`5!?`).
+        text = _QUESTION_END.sub("", text) or text
+    return _FULL_STOPS.sub("", text)
 
 
 def _fold_case(text: str) -> str:
