@@ -448,16 +448,18 @@ async def test_a_broken_chunk_length() -> None:
         await asyncio.sleep(0.02)
         await request.say(b"zz\r\nwhat\r\n")
 
-    async with serve(breaks) as upstream, provider_for(upstream.url) as provider:
+    async with serve(breaks) as upstream, provider_for(upstream.url, idle_seconds=0.2) as provider:
         taken, _ = await take(provider)
-    # Transient where everything came in one segment, and the client refused it with the head.
-    assert taken.error in (ErrorClass.INCOMPLETE, ErrorClass.TRANSIENT)
+    # aiohttp 3.14 closes the connection without telling the reader, whom the silence must tell.
+    # It refuses the head along with it where everything came in one segment.
+    assert taken.error in (ErrorClass.INCOMPLETE, ErrorClass.TIMEOUT, ErrorClass.TRANSIENT)
 
 
 async def test_content_types_are_not_trusted() -> None:
     body = SERVED.replace(b"text/event-stream", b"text/plain")
     reply = b'\n\n{"choices":[{"message":{"content":"\xe5\xa5\xbd"},"finish_reason":"stop"}]}'
     plain = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + reply
-    async with serve(says(body), says(plain)) as upstream, provider_for(upstream.url) as provider:
-        assert (await take(provider))[0] == Taken("你好", "", STOP, None)
-        assert (await take(provider))[0] == Taken("好", "", STOP, None)
+    async with serve(says(body), says(plain)) as upstream:
+        for text in ("你好", "好"):
+            async with provider_for(upstream.url) as provider:
+                assert (await take(provider))[0] == Taken(text, "", STOP, None)
