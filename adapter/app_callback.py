@@ -67,6 +67,9 @@ class AppDoor:
         self._accounts = dict(accounts)
         self._metrics = metrics
         self._observe = metrics.callback_ack_seconds.observe
+        self._outcome = {
+            name: metrics.messages.labels("app", name) for name in ("taken", "not_taken", "id_reused", "silence")
+        }
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
         self._window_seconds = window_seconds
@@ -106,7 +109,7 @@ class AppDoor:
             if isinstance(meaning, Incoming):
                 await self._submit(account, meaning)
             else:
-                self._metrics.messages.labels("app", "silence").inc()
+                self._outcome["silence"].inc()
         except EnvelopeError as refused:
             return self._reject(_Rejected(403, "envelope"), code=refused.code)
         except WireError as malformed:
@@ -128,6 +131,8 @@ class AppDoor:
         if packed or (request.content_length or 0) > self._max_body_bytes:
             raise _Rejected(413, "size")
         try:
+            if request.content.is_eof():  # it came with the headers, as nearly all do
+                return await request.read()
             # aiohttp closes connections that trickle their headers, but never one that trickles its body.
             async with asyncio.timeout(self._body_seconds):
                 return await request.read()
@@ -151,24 +156,23 @@ class AppDoor:
         return signature, timestamp, nonce
 
     async def _submit(self, account: AppAccount, incoming: Incoming) -> None:
-        messages = self._metrics.messages
         try:
             async with asyncio.timeout(self._submit_seconds):
                 await account.submit(incoming, self._submit_seconds)
         except RequestIdReused as reused:
             # The id is taken by another message, and will be next time: repeating cannot help.
             log.warning("message_id_reused", conversation=incoming.conversation, turn=reused.metadata.get("turn", ""))
-            messages.labels("app", "id_reused").inc()
+            self._outcome["id_reused"].inc()
         except WeConverseError as error:
-            messages.labels("app", "not_taken").inc()
+            self._outcome["not_taken"].inc()
             log.warning("message_not_taken", request_id=incoming.request_id, why=error.reason or error.code.name)
             raise _Rejected(503, "service") from None
         except TimeoutError:
-            messages.labels("app", "not_taken").inc()
+            self._outcome["not_taken"].inc()
             log.warning("message_not_taken", request_id=incoming.request_id, why="late")
             raise _Rejected(503, "service") from None
         else:
-            messages.labels("app", "taken").inc()
+            self._outcome["taken"].inc()
 
     def _reject(self, rejected: _Rejected, **facts: object) -> web.Response:
         self._metrics.callback_rejects.labels(rejected.reason).inc()
