@@ -84,7 +84,6 @@ async def test_accidents_of_the_platform(tmp_path: Path, request: pytest.Fixture
         "callback_slow": seldom,
         "rest_5xx": often,
         "rest_busy": often,
-        "rest_limited": seldom,
         "rest_cut_before": seldom,
         "send_cut_after": often,
         "token_expired": seldom,
@@ -99,4 +98,6 @@ async def test_accidents_of_the_platform(tmp_path: Path, request: pytest.Fixture
         "socket_cut_after": Switch(probability=0.01),
         "kick": Switch(count=2, probability=0.01),
     }
+    if long:  # a limit is waited out for the minute that it lasts
+        faults["rest_limited"] = seldom
     _judge(*await _run(tmp_path, kills=0, messages=messages, seed=seed, faults=faults, pause=0.3), seed)
