@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -219,9 +218,10 @@ class Certificate:
     pem: str
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate for 127.0.0.1 that is its own authority."""
+    folder = tmp_path_factory.mktemp("certificate")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "simulator")])
     now = datetime.datetime.now(datetime.UTC)
@@ -238,8 +238,8 @@ def certificate(tmp_path: Path) -> Certificate:
         .sign(key, hashes.SHA256())
     )
     pem = signed.public_bytes(serialization.Encoding.PEM)
-    (tmp_path / "certificate.pem").write_bytes(pem)
-    (tmp_path / "key.pem").write_bytes(
+    (folder / "certificate.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    return Certificate(str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"), pem.decode())
+    return Certificate(str(folder / "certificate.pem"), str(folder / "key.pem"), pem.decode())
