@@ -81,12 +81,16 @@ class TurnPage(msgspec.Struct, frozen=True):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """Before which times (POSIX seconds) what is dropped. Owed turns are never touched."""
+    """Before which times (POSIX seconds) what is dropped. Owed turns are never touched.
+
+    Turns age from their end; one that was settled while it ran and never ended, from its settlement.
+    """
 
     payloads_before: float
-    """Input, reply and events of ended turns are emptied; the row stays, as its own key."""
+    """Input, reply, events, address and progress of ended turns are emptied; the row stays, as
+    its own key. Undeliverable turns keep theirs, as they may be replayed."""
     keys_before: float
-    """The row goes."""
+    """The row goes, and with its last row a conversation."""
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -119,6 +123,8 @@ class TurnStore(Protocol):
     async def claim(self, name: TurnName) -> StoredTurn:
         """Marks an owed turn as running, raises its epoch and its count of attempts.
 
+        A turn that has ended is returned as it is: its reply may have been shown already.
+
         Raises:
             ResourceNotFound: if it does not exist any more.
         """
@@ -127,17 +133,30 @@ class TurnStore(Protocol):
     async def finish_owed(self, turn: Turn, events: Sequence[Event], *, epoch: int) -> None:
         """Writes the end of an owed turn: reply, state and events, ready to be delivered.
 
+        May be called again with the same epoch; the last end stands. What the turn says
+        of its delivery is not written: that is for :meth:`record_report`.
+
         Raises:
-            StaleEpoch: if another claim came after ``epoch``.
+            StaleEpoch: if another claim came after ``epoch``, or the turn is gone.
         """
         ...
 
     async def record_offer(self, name: TurnName) -> int:
-        """Counts an offer of a delivery and returns the new count, from 1."""
+        """Counts an offer of a delivery and returns the new count, from 1.
+
+        Raises:
+            ResourceNotFound: if there is no such turn any more.
+        """
         ...
 
     async def record_report(self, report: DeliveryReport) -> None:
-        """Writes what a channel said of a delivery. A turn that is no longer owed stays as it is."""
+        """Writes what a channel said of a delivery. A turn that is no longer owed stays as it is.
+
+        ``retry`` raises ``StoredTurn.retries``.
+
+        Raises:
+            ValueError: for an outcome that is none.
+        """
         ...
 
     async def unsettled(self) -> tuple[StoredTurn, ...]:
@@ -145,7 +164,10 @@ class TurnStore(Protocol):
         ...
 
     async def replay_undeliverable(self, account: str | None = None) -> int:
-        """Makes undeliverable turns owed again, of one account or of all; returns how many."""
+        """Makes undeliverable turns owed again, of one account or of all; returns how many.
+
+        Their retries start anew; offers and progress stay.
+        """
         ...
 
     # --- turns that went to their caller ------------------------------------------------
@@ -154,7 +176,8 @@ class TurnStore(Protocol):
         """Writes a turn that nobody is owed, at its end.
 
         A ``FAILED`` or ``CANCELLED`` row of the same name gives way; a ``SUCCEEDED`` one
-        stays and the new one is dropped (two calls raced; the first answer stands).
+        stays and the new one is dropped (two calls raced; the first answer stands). So does
+        one that is owed, or undeliverable.
         """
         ...
 

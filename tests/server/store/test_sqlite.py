@@ -10,7 +10,8 @@ import pytest
 
 from server.domain import Ask, Content, FinishReason, Owed, Rating, Sender, Turn, TurnName, TurnState
 from server.errors import StoreUnavailable
-from server.store.base import Retention, TurnStore
+from server.store import aging, owed_turns, turn_log
+from server.store.base import Retention
 from server.store.refusals import StoreLocked, StoreRefused
 from server.store.sqlite import SqliteTurnStore, open_sqlite
 
@@ -44,13 +45,6 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_the_store_is_what_the_promise_says() -> None:
-    def takes(store: TurnStore) -> None: ...
-
-    def gives(store: SqliteTurnStore) -> None:
-        takes(store)  # mypy checks this file
-
-
 async def test_the_writer_flushes_every_commit(store: SqliteTurnStore) -> None:
     assert await store._writer.submit(pragma, "synchronous") == 2
     assert await store._writer.submit(pragma, "journal_mode") == "wal"
@@ -71,8 +65,6 @@ async def test_the_reader_can_neither_write_nor_checkpoint(store: SqliteTurnStor
 async def test_the_hot_queries_use_their_indexes(store: SqliteTurnStore) -> None:
     def plan(connection: sqlite3.Connection, sql: str) -> str:
         return " | ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
-
-    from server.store import aging, owed_turns, turn_log
 
     explain = store._reader.submit
     assert "turns_owed" in await explain(plan, owed_turns._UNSETTLED)
