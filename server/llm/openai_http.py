@@ -81,11 +81,15 @@ class OpenAiHttpProvider:
     @asynccontextmanager
     async def _place(self, budget: Budget) -> AsyncIterator[None]:
         """One of the calls at a time that the backend allows."""
-        try:
-            async with asyncio.timeout(budget.remaining()):
-                await self._places.acquire()
-        except TimeoutError:
-            raise ProviderError(ErrorClass.TIMEOUT, "no connection became free in time") from None
+        if self._places.locked():
+            try:
+                async with asyncio.timeout(budget.remaining()):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise ProviderError(ErrorClass.TIMEOUT, "no connection became free in time") from None
+        else:
+            # Does not wait, so needs no timer.
+            await self._places.acquire()
         try:
             yield
         finally:

@@ -5,8 +5,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder as OpenAiDecoder
 
 from server.llm.sse import EventTooLarge, ServerSentEvent, SseDecoder
+from tests.server.llm import recording
 
 
 def decode(*pieces: bytes, close: bool = False) -> list[tuple[bytes, bytes]]:
@@ -122,3 +124,10 @@ def test_any_way_of_cutting_gives_the_same(stream: bytes, cuts: list[int], mark:
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[a:b] for a, b in itertools.pairwise(places)]
     assert decode(*pieces, close=True) == decode(stream, close=True)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in recording.FOLDER.glob("*_stream*.http")))
+def test_the_decoder_of_the_openai_sdk_reads_the_same(name: str) -> None:
+    body = recording.load(name).body
+    theirs = [(event.data.encode(), (event.event or "").encode()) for event in OpenAiDecoder().iter_bytes(iter([body]))]
+    assert decode(body) == theirs
