@@ -112,7 +112,7 @@ def test_nothing_goes_but_noise(question: str) -> None:
 @given(_questions)
 def test_numbers_and_their_borders_stay(question: str) -> None:
     def numbers(text: str) -> list[str]:
-        return "".join(char if char.isnumeric() else " " for char in text.translate(_WIDTH)).split()
+        return "".join(char if unicodedata.category(char)[0] == "N" else " " for char in text.translate(_WIDTH)).split()
 
     assert numbers(fold(question)) == numbers(question)
 
