@@ -45,6 +45,8 @@ _SERVICE: Final = "service"
 _FIRST_LOOK: Final = 0.2
 _NEXT_LOOK: Final = 10.0
 _ASK_SECONDS: Final = 3.0
+_CLOSE_SECONDS: Final = 1.2
+"""For ending a lease in order, which tells the service of the last reports (``ChannelSession.aclose``: 1 s)."""
 
 
 class Running(NamedTuple):
@@ -120,8 +122,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         port = await _callbacks(stack, settings, parts.web())
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(_look(client, settings, health), name="look at the service")
-            for door in doors:
-                group.create_task(_run(door))
+            running_doors = [(door, group.create_task(_run(door))) for door in doors]
             health.mark(_LISTENING, ready=True)
             try:
                 yield Running(port.number if port else 0, operations_port)
@@ -131,16 +132,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 # Callbacks and deliveries end beside each other: all of it has one time to end in.
                 if port is not None:
                     group.create_task(port.aclose())
-                for door in doors:
-                    group.create_task(_drain(door, settings.listen.drain_seconds))
+                for door, at_work in running_doors:
+                    group.create_task(_drain(door, at_work, settings.listen.drain_seconds))
 
 
 async def _run(door: _Door) -> None:
     await door.run()
 
 
-async def _drain(door: _Door, seconds: float) -> None:
+async def _drain(door: _Door, at_work: "asyncio.Task[None]", seconds: float) -> None:
     await door.drain(seconds)
+    # What has no more than a connection to close is given a moment; one that hangs in opening none.
+    await asyncio.wait((at_work,), timeout=_CLOSE_SECONDS)
+    at_work.cancel()
 
 
 class _Parts:

@@ -27,6 +27,8 @@ _CLOSED: Final = 0
 _CONNECTING: Final = 1
 _SUBSCRIBED: Final = 2
 
+_SETTLED_SECONDS: Final = 10.0
+"""How long a connection must have lived for the next loss to count as the first one."""
 _CONFLICT_TRIES: Final = 3
 _CONFLICT_PAUSE: Final = 0.2
 
@@ -142,7 +144,6 @@ class BotLine:
             async with self._connect() as connection:
                 await connection.subscribe(self._bot_id, self._secret, self._subscribe_seconds)
                 self._connects.labels(self._account, "ok").inc()
-                self._backoff.reset()
                 self._refused_backoff.reset()
                 await self._serve(connection, on_push)
         except SubscribeRefused as refused:
@@ -164,6 +165,7 @@ class BotLine:
         self._subscribed.set()
         self._state.set(_SUBSCRIBED)
         log.info("bot_subscribed", account=self._account)
+        began = asyncio.get_running_loop().time()
         beating = asyncio.create_task(connection.beat(), name=f"heartbeat {self._account}")
         try:
             async for frame in connection.pushes():
@@ -174,6 +176,9 @@ class BotLine:
         finally:
             self._subscribed.clear()
             self._connection = None
+            # Not sooner: a connection that is closed as soon as it is subscribed would be opened again every second.
+            if asyncio.get_running_loop().time() - began >= _SETTLED_SECONDS:
+                self._backoff.reset()
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
         log.warning("connection_ended", account=self._account)
