@@ -341,7 +341,7 @@ class Simulator:
 
     def acknowledged(self) -> list[str]:
         """Ids of application messages that were answered with 200 and so are owed a reply, in order."""
-        return [msg_id for msg_id in self.journal.message_ids(Kind.ACKNOWLEDGED) if msg_id]
+        return self.journal.message_ids(Kind.ACKNOWLEDGED)
 
     def written(self, chat: str) -> list[str]:
         """Ids of all messages of people to a bot or an application, in order; a bot owes each of its own a reply."""

@@ -64,6 +64,8 @@ class Bubble(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How many of these were suppressed as duplicates."""
     lost_bytes: int = 0
     """Bytes that were cut off its end without an error."""
+    version: int = 0
+    """Grows by one with every change."""
 
 
 class Conversation:
@@ -126,10 +128,11 @@ class Chats:
         bubble.text, bubble.thoughts = folded(content)
         bubble.finished = finished
         bubble.updated_at = now
-        self._on_change(bubble)
+        self.touched(bubble)
 
     def touched(self, bubble: Bubble) -> None:
         """Tells the listeners that a bubble was changed in place."""
+        bubble.version += 1
         self._on_change(bubble)
 
     def bubbles(self, person: str, chat: str) -> list[Bubble]:

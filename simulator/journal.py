@@ -5,7 +5,7 @@ message ids are.
 """
 
 import enum
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -78,6 +78,9 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=limit)
         self._on_entry = on_entry
         self._sequence = 0
+        self._limit = limit
+        # Beside the ring, because a test asks for these after every change.
+        self._ids: defaultdict[Kind, dict[str, None]] = defaultdict(dict)
         self.counts: Counter[Kind] = Counter()
 
     def note(
@@ -88,6 +91,8 @@ class Journal:
         entry = Entry(self._sequence, self._clock.time(), kind, chat, person, msg_id, code, detail)
         self._entries.append(entry)
         self.counts[kind] += 1
+        if msg_id:
+            self._remember(kind, msg_id)
         self._on_entry(entry)
 
     def entries(self, *kinds: Kind, chat: str = "", person: str = "", after: int = 0) -> list[Entry]:
@@ -102,6 +107,12 @@ class Journal:
                 continue
             yield entry
 
+    def _remember(self, kind: Kind, msg_id: str) -> None:
+        ids = self._ids[kind]
+        ids.setdefault(msg_id)
+        if len(ids) > self._limit:
+            del ids[next(iter(ids))]
+
     def message_ids(self, kind: Kind) -> list[str]:
-        """Message ids of all entries of a kind, each once, in the order of the first."""
-        return list(dict.fromkeys(entry.msg_id for entry in self._entries if entry.kind == kind))
+        """Message ids of a kind of entry, each once, in the order of the first; as many as entries are kept."""
+        return list(self._ids[kind])

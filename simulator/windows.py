@@ -14,16 +14,18 @@ class Window:
     def __init__(self, per_minute: int, per_hour: int) -> None:
         self._per_minute = per_minute
         self._per_hour = per_hour
-        self._times: deque[float] = deque()
+        self._minute: deque[float] = deque()
+        self._hour: deque[float] = deque()
 
     def admit(self, now: float) -> bool:
         """Takes one more, or says no and takes nothing."""
-        while self._times and self._times[0] <= now - 3600:
-            self._times.popleft()
-        last_minute = sum(1 for time in reversed(self._times) if time > now - 60)
-        if last_minute >= self._per_minute or len(self._times) >= self._per_hour:
+        for times, seconds in ((self._minute, 60), (self._hour, 3600)):
+            while times and times[0] <= now - seconds:
+                times.popleft()
+        if len(self._minute) >= self._per_minute or len(self._hour) >= self._per_hour:
             return False
-        self._times.append(now)
+        self._minute.append(now)
+        self._hour.append(now)
         return True
 
 

@@ -136,7 +136,7 @@ async function become(id) {
   me = personById(id) || state.people[0];
   localStorage.setItem("person", me.id);
   const all = await attempt(`/api/bubbles?person=${encodeURIComponent(me.id)}`);
-  for (const [chat, found] of Object.entries(all || {})) bubbles.set(key(chat, me.id), new Map(found.map((bubble) => [bubble.number, bubble])));
+  for (const [chat, found] of Object.entries(all || {})) bubbles.set(key(chat, me.id), merged(found, bubbles.get(key(chat, me.id))));
   const keep = panes.map((pane) => pane.chat);
   panes.length = 0;
   const first = (...kinds) => (me.chats.find(([chat]) => keep.includes(chat) && kinds.includes(kindOf(chat))) || me.chats.find(([chat]) => kinds.includes(kindOf(chat))) || [])[0];
@@ -146,6 +146,17 @@ async function become(id) {
   drawPanes();
   await loadEntries();
   for (const pane of panes) opened(pane.chat);
+}
+
+// What was asked for and what the stream of changes brought meanwhile may cross: the newer version stays.
+function merged(found, known = new Map()) {
+  const all = new Map(found.map((bubble) => [bubble.number, bubble]));
+  const last = found.length ? found.at(-1).number : 0;
+  for (const [number, bubble] of known) {
+    const other = all.get(number);
+    if (other ? (bubble.version || 0) > (other.version || 0) : number > last) all.set(number, bubble);
+  }
+  return all;
 }
 
 function show(chat) {
@@ -180,7 +191,11 @@ function makePane(chat) {
   // Whoever reads the end keeps reading the end when the pane changes its size.
   pane.stuck = true;
   pane.log.addEventListener("scroll", () => { pane.stuck = isNearEnd(pane); });
-  new ResizeObserver(() => { if (pane.stuck) pane.log.scrollTop = pane.log.scrollHeight; }).observe(pane.log);
+  const atEnd = new ResizeObserver(() => {
+    if (pane.stuck) pane.log.scrollTop = pane.log.scrollHeight;
+    pane.strip.scrollTop = pane.strip.scrollHeight;
+  });
+  atEnd.observe(pane.log);
   pane.strip = el("div", "strip");
   pane.composer = makeComposer(pane);
   pane.node.append(pane.header, pane.log, pane.strip, pane.composer);
@@ -490,8 +505,9 @@ function listen() {
   let lost = false;
   feed.addEventListener("bubble", (event) => onBubble(JSON.parse(event.data)));
   feed.addEventListener("entry", (event) => onEntry(JSON.parse(event.data)));
-  feed.addEventListener("reload", () => start());
-  feed.addEventListener("hello", () => { if (lost) { lost = false; start(); } });
+  feed.addEventListener("reload", () => { feed.close(); lost = true; setTimeout(listen, 300); });
+  // Only once changes are heard is the state asked for, so that none falls in between.
+  feed.addEventListener("hello", () => { lost = false; bubbles.clear(); start(); });
   feed.addEventListener("error", () => { if (!lost) toast("与模拟器的连接断开，正在重连"); lost = true; });
 }
 
@@ -573,7 +589,7 @@ function drawLinks() {
   for (const bot of state.bots) pairs.push([`机器人 ${bot.name} · ${bot.id}`, bot.connected ? "长连接在线" : "长连接离线"]);
   parts.push(el("h3", "", "地址与机器人"), el("dl", "kv", ...pairs.flatMap(([name, value]) => [el("dt", "", name), el("dd", "", el("code", "", value))])));
   const counts = Object.entries(state.counters).filter(([name]) => KINDS[name]);
-  parts.push(el("h3", "", "计数"), el("dl", "kv", ...counts.flatMap(([name, value]) => [el("dt", "", KINDS[name][0]), el("dd", "", String(value))])));
+  parts.push(el("h3", "", "计数"), el("dl", "kv pairs", ...counts.flatMap(([name, value]) => [el("dt", "", KINDS[name][0]), el("dd", "", String(value))])));
   $("panel-body").replaceChildren(...parts);
 }
 
@@ -631,6 +647,6 @@ async function start() {
   if (wish.has("panel")) { openPanel(wish.get("panel")); wish.delete("panel"); }
 }
 
-await start();
 // A picture of the page has to end: `?still` leaves the stream of changes out.
-if (!wish.has("still")) listen();
+if (wish.has("still")) start();
+else listen();
