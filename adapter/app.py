@@ -291,6 +291,7 @@ def _greeting(client: ConversationClient, assistant: str) -> Callable[[], Awaita
 async def _look(client: ConversationClient, settings: Settings, health: Health) -> None:
     """Asks the service now and then whether it is there, and whether it has our assistants."""
     assistants = {app.assistant for app in settings.apps.values()} | {bot.assistant for bot in settings.bots.values()}
+    asked_before = False
     while True:
         for assistant in sorted(assistants):
             try:
@@ -299,11 +300,13 @@ async def _look(client: ConversationClient, settings: Settings, health: Health) 
                 log.warning("assistant_missing", assistant=assistant, remedy="add it to the service's settings")
                 there = True
             except WeConverseError as error:
-                log.info("service_not_reached", why=error.reason or error.code.name)
+                if health.parts[_SERVICE] or not asked_before:
+                    log.warning("service_not_reached", why=error.reason or error.code.name)
                 there = False
             else:
                 there = True
             health.mark(_SERVICE, ready=there)
+            asked_before = True
         await asyncio.sleep(_NEXT_LOOK if health.parts[_SERVICE] else _FIRST_LOOK)
 
 
