@@ -45,7 +45,9 @@ CAPACITY: Final = 8192
 """Writes, and as many reads, that may be waiting before the store says it is unavailable."""
 
 _LARGEST_BATCH: Final = 512
-_CHECKPOINT_PAGES: Final = 1000
+# Four times the default: a page that is written often goes back into the file less often.
+# Costs 16 MB of log beside the file, and some milliseconds more to open after a crash.
+_CHECKPOINT_PAGES: Final = 4000
 _WAL_BYTES_KEPT: Final = 64 << 20
 
 _log = structlog.get_logger(__name__)
