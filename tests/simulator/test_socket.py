@@ -505,6 +505,25 @@ async def test_silence(simulator, subscribed):
         assert (await bot.call("ping"))["errcode"] == 0, "what was lost stays lost until a reconnect"
 
 
+async def test_half_a_kick_and_silence_as_switches(simulator, subscribed):
+    clock = ManualClock()
+    async with simulator(clock=clock) as sim:
+        bot = await subscribed(sim)
+        req_id = await question(sim, bot)
+        sim.faults.once("silence", seconds=5)
+        body = {"msgtype": "stream", "stream": {"id": "s1", "finish": False, "content": "一"}}
+        await bot.send("aibot_respond_msg", body, req_id)
+        await sim.wait_for(lambda: sim.counters["fault.silence"])
+        assert sim.replies("lina", "bot") == [], "neither taken nor acknowledged"
+        clock.advance(5)
+        assert await bot.stream(req_id, "s1", "一") == 0
+        sim.faults.once("kick_half")
+        await bot.send("aibot_respond_msg", body, req_id)
+        assert (await bot.receive())["body"]["event"]["eventtype"] == "disconnected_event"
+        assert (await bot.receive())["errcode"] == 846609
+        assert (await bot.call("ping"))["errcode"] == 0
+
+
 async def test_probability_is_seeded():
     def draws(seed):
         faults = Faults({"ack_lost": Switch(probability=0.5)}, seed=seed)
