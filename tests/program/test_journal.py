@@ -71,7 +71,7 @@ def test_a_broken_character_does_not_break_the_line(output: io.BytesIO) -> None:
 
 
 async def test_lines_of_tasks_do_not_mix(output: io.BytesIO) -> None:
-    configure("info", "json", output, for_good=False)
+    writer = configure("info", "json", output, for_good=False)
 
     async def one(name: str) -> None:
         structlog.contextvars.bind_contextvars(turn=name)
@@ -79,4 +79,26 @@ async def test_lines_of_tasks_do_not_mix(output: io.BytesIO) -> None:
         structlog.get_logger().info("done", me=name)
 
     await asyncio.gather(*(one(str(number)) for number in range(5)))
+    assert lines(output) == []  # they wait for one another
+    writer.flush()
+    assert len(lines(output)) == 5
     assert all(line["turn"] == line["me"] for line in lines(output))
+
+
+async def test_lines_wait_a_moment_but_warnings_do_not(output: io.BytesIO) -> None:
+    configure("info", "json", output, for_good=False)
+    structlog.get_logger().info("first")
+    structlog.get_logger().warning("second")
+    assert [line["event"] for line in lines(output)] == ["first", "second"]
+    structlog.get_logger().info("third")
+    async with asyncio.timeout(5):
+        while len(lines(output)) < 3:
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(structlog.get_logger().info, "from a thread")
+    assert lines(output)[3]["event"] == "from a thread"
+
+
+def test_a_reader_that_went_away_stops_nobody(output: io.BytesIO) -> None:
+    configure("info", "json", output, for_good=False)
+    output.close()
+    structlog.get_logger().warning("unheard")

@@ -162,13 +162,13 @@ async def test_reflection_can_be_off() -> None:
 
 
 async def test_too_many_calls_are_refused_with_a_time_to_come_back() -> None:
-    async with open_server(loopback(max_calls=2)) as server:
+    async with open_server(loopback(max_calls=20)) as server:
         server.turns.go_on.clear()
         for _ in range(5):  # in waves: a place that is given back must be free again
             server.turns.arrived.clear()
-            held = [server.conversation.Converse(ASK), server.conversation.Converse(ASK)]
+            held = [server.conversation.Converse(ASK) for _ in range(20)]
             async with asyncio.timeout(5):
-                while server.turns.running < 2:
+                while server.turns.running < 20:
                     await asyncio.sleep(0.002)
             refused = server.conversation.Converse(ASK)
             assert await code_of(refused) == "RESOURCE_EXHAUSTED"
@@ -202,10 +202,11 @@ async def test_calls_are_counted() -> None:
 def journal(level: Any = "info") -> Iterator[BytesIO]:
     output, root = BytesIO(), logging.getLogger()
     before, root_level = root.handlers[:], root.level
-    configure(level, "json", output, for_good=False)
+    writer = configure(level, "json", output, for_good=False)
     try:
         yield output
     finally:
+        writer.flush()
         root.handlers[:] = before
         root.setLevel(root_level)
         structlog.reset_defaults()
@@ -223,7 +224,7 @@ async def test_each_call_is_one_line_without_words_or_names() -> None:
             await code_of(server.conversation.StreamConverse(ASK, metadata=metadata))
             await code_of(server.conversation.Converse(ASK))
             await health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest())
-        unary, stream, refused = lines(output)
+    unary, stream, refused = lines(output)
     assert unary["method"] == "ConversationService/Converse"
     assert unary["code"] == "OK"
     assert unary["caller"] == "adapter"
