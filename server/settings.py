@@ -192,30 +192,30 @@ class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The fixed sentences of an assistant."""
 
     greeting: Annotated[str, Meta(description="What a person is told who opens the chat. Empty: nothing.")] = (
-        "您好,我是企业服务助手。请直接提问;发送「重新开始」可以清空上下文。"
+        "您好，我是企业服务助手。请直接提问；发送「重新开始」可以清空上下文。"
     )
-    reset_done: Annotated[str, Meta(description="The answer to a reset word.")] = "好的,之前的对话已清空,我们重新开始。"
+    reset_done: Annotated[str, Meta(description="The answer to a reset word.")] = "好的，之前的对话已清空，我们重新开始。"
     busy: Annotated[str, Meta(description="Told to a person who has sent too many messages at once.")] = (
-        "您的消息有点多,我还在回答前面的问题。请稍等片刻再发送这一条。"
+        "您的消息有点多，我还在回答前面的问题。请稍等片刻再发送这一条。"
     )
     apology: Annotated[str, Meta(description="Told to a person whose question could not be answered.")] = (
-        "抱歉,这个问题暂时没能回答。请稍后再试一次。"
+        "抱歉，这个问题暂时没能回答。请稍后再试一次。"
     )
     timed_out: Annotated[str, Meta(description="Told to a person whose answer took too long.")] = (
-        "抱歉,回答这个问题用时过长。请稍后再试,或把问题拆小一些。"
+        "抱歉，回答这个问题用时过长。请稍后再试，或把问题拆小一些。"
     )
     quarantined: Annotated[str, Meta(description="Told to a person whose question stopped the service repeatedly.")] = (
-        "抱歉,这个问题无法处理,已通知管理员。请换一种问法。"
+        "抱歉，这个问题无法处理，已通知管理员。请换一种问法。"
     )
     cancelled: Annotated[str, Meta(description="Told to a person whose question was stopped.")] = "已停止回答。"
     too_long: Annotated[str, Meta(description="Told to a person whose message is too long.")] = (
-        "这条消息太长了,请缩短或分成几条发送。"
+        "这条消息太长了，请缩短或分成几条发送。"
     )
     media_not_supported: Annotated[
         str, Meta(description="Told to a person who sent what no model of the assistant takes.")
-    ] = "抱歉,我目前只能处理文字消息。请用文字描述您的问题。"
+    ] = "抱歉，我目前只能处理文字消息。请用文字描述您的问题。"
     provider_blocked: Annotated[str, Meta(description="Told to a person whose reply the model withheld.")] = (
-        "抱歉,这个问题我无法回答。请换一个问题。"
+        "抱歉，这个问题我无法回答。请换一个问题。"
     )
 
 
