@@ -38,6 +38,7 @@ def unary(running: Running, seconds: float, answers: jobs.Answers) -> jobs.Conve
         stream=False,
         answers=answers,
         assistant="",
+        warmup_seconds=min(0.3, seconds),
     )
 
 
@@ -112,14 +113,18 @@ def _stream_rounds(
 ) -> dict[str, list[jobs.Result]]:
     answers = jobs.Answers(tokens, messages=1)
     # A paced stream lasts as long as its pace says: short windows would see few of them end.
-    seconds = setting.seconds if sdk else max(2.0, setting.seconds)
+    seconds = setting.seconds if sdk else max(2.0 * setting.scale, setting.seconds)
+
+    def measure(job: jobs.Converse) -> jobs.Result:
+        return load.run(replace(job, concurrency=setting.number(_STREAMS)))
+
     with ExitStack() as stack:
         baselines = {"thin relay": stack.enter_context(relay(setting.upstream, model).started())}
         if sdk:
             baselines["SDK relay"] = stack.enter_context(sdk_relay(setting.upstream, model).started())
         contenders: dict[str, Contender] = {
-            "product": lambda: load.run(stream_job(product, seconds, tokens, assistant)),
+            "product": lambda: measure(stream_job(product, seconds, tokens, assistant)),
         }
         for name, running in baselines.items():
-            contenders[name] = lambda running=running: load.run(stream(running, seconds, answers))  # type: ignore[misc]  # binds the loop's value
+            contenders[name] = lambda running=running: measure(stream(running, seconds, answers))  # type: ignore[misc]  # binds the loop's value
         return interleave(contenders, setting.rounds)

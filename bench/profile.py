@@ -21,12 +21,17 @@ _LINES = 28
 Stacks = list[tuple[tuple[Place, ...], int]]
 _OWN = ("server/", "adapter/", "program/", "clients/")
 
+
+def _seconds(setting: Setting) -> float:
+    return max(1.0, _SECONDS * setting.scale)
+
+
 LOADS: dict[str, Callable[[Running, Setting], jobs.Job]] = {
-    "hit": lambda running, _: calls.cache_hit_job(running, _SECONDS),
-    "miss": lambda running, _: calls.miss_job(running, _SECONDS),
-    "stream": lambda running, _: calls.stream_job(running, _SECONDS, 64, "whole"),
-    "long": lambda running, _: calls.stream_job(running, _SECONDS, 500, "long"),
-    "paced": lambda running, _: calls.stream_job(running, _SECONDS, 64, "paced"),
+    "hit": lambda running, setting: calls.cache_hit_job(running, _seconds(setting)),
+    "miss": lambda running, setting: calls.miss_job(running, _seconds(setting)),
+    "stream": lambda running, setting: calls.stream_job(running, _seconds(setting), 64, "whole"),
+    "long": lambda running, setting: calls.stream_job(running, _seconds(setting), 500, "long"),
+    "paced": lambda running, setting: calls.stream_job(running, _seconds(setting), 64, "paced"),
     "callback": lambda running, setting: channel.callbacks_job(running, setting.number(8000)),
     "way": lambda running, setting: msgspec.structs.replace(
         channel.whole_way_job(running, setting), count=setting.number(4000)

@@ -37,7 +37,7 @@ class Measured(msgspec.Struct, frozen=True):
     """How many tokens are in one of what is counted; CPU time is then given for a token."""
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The product beside a baseline, measured in the same rounds."""
 
     scenario: str
@@ -71,7 +71,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return self.cpu(self.baseline) / self.cpu(self.subject)
 
 
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
+class Figure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A figure that stands for itself."""
 
     scenario: str

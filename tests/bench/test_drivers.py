@@ -24,12 +24,12 @@ def test_echo_is_measured() -> None:
     assert sum(result.cpu.values()) > 0
 
 
-@pytest.mark.parametrize("tokens", [1, 64, 500])
+@pytest.mark.parametrize("tokens", [1, 500])
 def test_relay_passes_every_token(model: Running, tokens: int) -> None:
     with calls.relay(model.addresses["http"], f"tokens-{tokens}").started() as running:
         answers = jobs.Answers(tokens, messages=1)
-        assert load.run(calls.stream(running, 0.2, answers)).count > 2
-        assert load.run(calls.unary(running, 0.2, answers)).count > 5
+        for job in (calls.stream(running, 0.1, answers), calls.unary(running, 0.1, answers)):
+            assert load.run(msgspec.structs.replace(job, concurrency=4)).count > 1
 
 
 def test_paced_relay_takes_its_time(model: Running) -> None:
@@ -37,11 +37,6 @@ def test_paced_relay_takes_its_time(model: Running) -> None:
         job = calls.stream(running, 0.5, jobs.Answers(5, messages=1))
         result = load.run(msgspec.structs.replace(job, concurrency=1))
     assert 1 <= result.count <= 7  # four gaps of 20 ms and the end
-
-
-def test_sdk_relay_passes_every_token(model: Running) -> None:
-    with calls.sdk_relay(model.addresses["http"], "tokens-64").started() as running:
-        assert load.run(calls.stream(running, 0.3, jobs.Answers(64, messages=1))).count > 2
 
 
 @pytest.mark.parametrize(
