@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,15 @@ _log = structlog.get_logger()
 _STORE: Final = "store"
 _TURNS: Final = "turns"
 _PORT: Final = "grpc"
+
+_SWITCH_SECONDS: Final = 2e-5
+"""How long a thread may keep the interpreter from another one that wants it.
+
+The store's writer gives the interpreter away at every statement. While the event loop is
+busy without a pause, each return would cost the default of 5 ms: with 64 callers, accepting
+a turn took over 3 s at the median, against at most 41 ms at p99 with this, for some 6 % of
+the throughput. Holds as long as the writer is a thread of this interpreter.
+"""
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 
@@ -152,11 +162,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         SettingsError: for a setting that turns out wrong only now.
         CannotStart: if a file or a port is taken.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     metrics, health = Metrics(), Health(_STORE, _TURNS, _PORT)
     async with AsyncExitStack() as stack:
         # First, so that /livez answers while the store brings its schema up to date.
         operations_port = await _operations(settings, health, metrics, stack)
-        store = await stack.enter_async_context(_store(settings))
+        store = await stack.enter_async_context(_store(settings, metrics.committed))
         health.mark(_STORE, ready=True)
         room = await _room(settings, store, metrics, stack)
         health.mark(_TURNS, ready=True)
@@ -209,9 +220,11 @@ async def replay_undeliverable(settings: Settings, account: str | None) -> str:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[SqliteTurnStore]:
+async def _store(
+    settings: Settings, committed: Callable[[int, float], None] = lambda size, seconds: None
+) -> AsyncIterator[SqliteTurnStore]:
     try:
-        store = await SqliteTurnStore.open(settings.store.path)
+        store = await SqliteTurnStore.open(settings.store.path, committed=committed)
     except StoreRefused as error:
         raise CannotStart(str(error)) from error
     try:

@@ -128,7 +128,6 @@ async def serving(
     server = grpc.aio.server(
         interceptors=[chain],
         options=server_options(turn_timeout),
-        maximum_concurrent_rpcs=2 * settings.max_calls,
     )
     conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(turns, turn_timeout), server)
     channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries), server)

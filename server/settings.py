@@ -194,7 +194,9 @@ class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     greeting: Annotated[str, Meta(description="What a person is told who opens the chat. Empty: nothing.")] = (
         "您好，我是企业服务助手。请直接提问；发送「重新开始」可以清空上下文。"
     )
-    reset_done: Annotated[str, Meta(description="The answer to a reset word.")] = "好的，之前的对话已清空，我们重新开始。"
+    reset_done: Annotated[str, Meta(description="The answer to a reset word.")] = (
+        "好的，之前的对话已清空，我们重新开始。"
+    )
     busy: Annotated[str, Meta(description="Told to a person who has sent too many messages at once.")] = (
         "您的消息有点多，我还在回答前面的问题。请稍等片刻再发送这一条。"
     )

@@ -167,6 +167,8 @@ class TurnStore(Protocol):
         """Makes undeliverable turns owed again, of one account or of all; returns how many.
 
         Their retries start anew; offers and progress stay.
+
+        Their ``deliver_after`` becomes the time of this: the window of a delivery counts from there anew.
         """
         ...
 

@@ -1,12 +1,17 @@
 """Many writes, one flush: how a batch becomes a transaction."""
 
 import sqlite3
+import time
+from collections.abc import Callable
 
 import structlog
 
 from server.store.job_thread import Batch, Job
 
 _log = structlog.get_logger(__name__)
+
+Committed = Callable[[int, float], None]
+"""Hears of a commit: how many writes shared it, and how many seconds they took together."""
 
 
 class GroupCommit:
@@ -21,13 +26,14 @@ class GroupCommit:
     broken disk to come to that.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Args: a connection in autocommit mode that only this thread uses from now on."""
+    def __init__(self, connection: sqlite3.Connection, committed: Committed = lambda size, seconds: None) -> None:
+        """Args: a connection in autocommit mode that only this thread uses from now on; who hears of each commit."""
         self._connection = connection
+        self._committed = committed
 
     def run_batch(self, batch: Batch) -> None:
         """Runs and commits; leaves a result or an error in every job. Never raises."""
-        connection = self._connection
+        connection, began = self._connection, time.perf_counter()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
@@ -36,6 +42,7 @@ class GroupCommit:
                     break
             else:
                 connection.execute("COMMIT")
+                self._committed(len(batch), time.perf_counter() - began)
                 return
         except sqlite3.Error as error:
             # Neither began nor ended. It is not tried again: after a flush that failed,
@@ -96,9 +103,10 @@ class SharedSnapshot:
     was acknowledged before.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Args: a connection in autocommit mode that only this thread uses from now on."""
+    def __init__(self, connection: sqlite3.Connection, committed: Committed = lambda size, seconds: None) -> None:
+        """Args: a connection in autocommit mode that only this thread uses from now on; who hears of each commit."""
         self._connection = connection
+        self._committed = committed
 
     def run_batch(self, batch: Batch) -> None:
         """Leaves a result or an error in every job. Never raises."""

@@ -35,7 +35,7 @@ _REPORTS: Final = {
 }
 OUTCOMES: Final = frozenset(_REPORTS)
 
-_REPLAY: Final = "UPDATE turns SET delivery_state = 1, settle_time = NULL, retries = 0, deliver_after = 0"
+_REPLAY: Final = "UPDATE turns SET delivery_state = 1, settle_time = NULL, retries = 0, deliver_after = ?"
 _REPLAY_ALL: Final = f"{_REPLAY} WHERE delivery_state = 3"
 _REPLAY_ACCOUNT: Final = f"{_REPLAY} WHERE delivery_state = 3 AND account = ?"
 
@@ -90,7 +90,7 @@ def unsettled(connection: sqlite3.Connection) -> tuple[StoredTurn, ...]:
     return tuple(map(read_stored, connection.execute(_UNSETTLED)))
 
 
-def replay_undeliverable(connection: sqlite3.Connection, account: str | None) -> int:
+def replay_undeliverable(connection: sqlite3.Connection, account: str | None, now: float) -> int:
     if account is None:
-        return connection.execute(_REPLAY_ALL).rowcount
-    return connection.execute(_REPLAY_ACCOUNT, (account,)).rowcount
+        return connection.execute(_REPLAY_ALL, (now,)).rowcount
+    return connection.execute(_REPLAY_ACCOUNT, (now, account)).rowcount

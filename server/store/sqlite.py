@@ -33,7 +33,7 @@ from server.domain import (
 )
 from server.store import aging, owed_turns, turn_log
 from server.store.base import Accepted, DeliveryReport, Dropped, Retention, StoredTurn, TurnPage, TurnStore
-from server.store.group_commit import GroupCommit, SharedSnapshot
+from server.store.group_commit import Committed, GroupCommit, SharedSnapshot
 from server.store.job_thread import JobThread
 from server.store.lock_file import LockFile
 from server.store.page_token import make_token, read_token
@@ -68,13 +68,21 @@ class SqliteTurnStore(TurnStore):
         self._clock = clock
 
     @classmethod
-    async def open(cls, path: str | Path, *, clock: Callable[[], float] = time.time, capacity: int = CAPACITY) -> Self:
+    async def open(
+        cls,
+        path: str | Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        capacity: int = CAPACITY,
+        committed: Committed = lambda size, seconds: None,
+    ) -> Self:
         """Opens the file, which is made if it does not exist, and brings its schema up to date.
 
         Blocks the event loop while it does: nothing can be served before.
 
         Args:
             clock: POSIX seconds; for what has no time from its caller.
+            committed: hears, in the writer's thread, of each commit: how many writes, how many seconds.
 
         Raises:
             StoreRefused: if the file is in use, newer than this program, or no database.
@@ -100,7 +108,7 @@ class SqliteTurnStore(TurnStore):
         )
         writer = JobThread(
             "turn-store-writer",
-            GroupCommit(writing).run_batch,
+            GroupCommit(writing, committed).run_batch,
             partial(_close_last, reader, writing, lock),
             capacity=capacity,
             largest_batch=_LARGEST_BATCH,
@@ -157,7 +165,7 @@ class SqliteTurnStore(TurnStore):
 
     async def replay_undeliverable(self, account: str | None = None) -> int:
         """See :meth:`server.store.base.TurnStore.replay_undeliverable`."""
-        return await self._writer.submit(owed_turns.replay_undeliverable, account)
+        return await self._writer.submit(owed_turns.replay_undeliverable, account, self._clock())
 
     # --- turns that went to their caller ------------------------------------------------
 

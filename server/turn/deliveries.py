@@ -34,7 +34,7 @@ class Debt(msgspec.Struct, eq=False):
     account: str
     address: bytes
     sequence: int
-    create_time: float
+    owed_since: float
     progress: bytes
     retries: int
     deliver_after: float
@@ -74,7 +74,7 @@ class Deliveries:
     def oldest_age(self) -> float:
         """Seconds since the oldest owed turn arrived; 0 when nothing is owed."""
         first = next(iter(self._debts.values()), None)
-        return max(0.0, self._clock() - first.create_time) if first is not None else 0.0
+        return max(0.0, self._clock() - first.owed_since) if first is not None else 0.0
 
     # --- debts -----------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Deliveries:
             account=stored.owed.account,
             address=stored.owed.address,
             sequence=stored.sequence,
-            create_time=stored.turn.create_time,
+            owed_since=max(stored.turn.create_time, stored.deliver_after),
             progress=stored.progress,
             retries=stored.retries,
             deliver_after=stored.deliver_after,
@@ -152,7 +152,7 @@ class Deliveries:
         """Makes the message for a debt that was given to an attachment, once the offer is counted on disk."""
         if debt.settled:
             return None
-        if self._clock() - debt.create_time > self._settings.window_hours * 3600:
+        if self._clock() - debt.owed_since > self._settings.window_hours * 3600:
             await self._conclude(debt, "undeliverable", b"", "its window has passed")
             return None
         attempt = await self._store.record_offer(debt.name)

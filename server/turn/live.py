@@ -117,6 +117,11 @@ class LiveTurn:
             self._reply = ["".join(self._reply)]
         return self._reply[0] if self._reply else ""
 
+    def adopt_end(self, turn: Turn) -> None:
+        """Takes over an end that is on disk already."""
+        self.turn = turn
+        self.replace(turn.reply, ReplacementCause.UNSPECIFIED)
+
     def complete(self) -> None:
         """The turn is over and stored."""
         self.events.append(_COMPLETED)

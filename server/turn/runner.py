@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from server.budget import Budget
-from server.domain import FinishReason, ReplacementCause, Round, TurnState
+from server.domain import FinishReason, ReplacementCause, Round, Turn, TurnState
 from server.errors import (
     DomainError,
     InternalError,
@@ -32,6 +32,14 @@ from server.turn.texts import sentence_for
 _log = structlog.get_logger()
 
 _REMEMBERED = frozenset({FinishReason.STOP, FinishReason.LENGTH})
+
+
+class _AlreadyEnded(Exception):
+    """The turn that was about to run has ended, and is on disk."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(str(turn.name))
+        self.turn = turn
 
 
 class Runner:
@@ -80,6 +88,9 @@ class Runner:
             if live.stop_reason is not None:
                 raise live.stop_reason
             await self._answer(live, ticket, budget)
+        except _AlreadyEnded as found:
+            live.adopt_end(found.turn)
+            self._announce(live, None)
         except DomainError as error:
             await self._end_badly(live, error)
         except asyncio.CancelledError:
@@ -120,6 +131,9 @@ class Runner:
             if live.attempts >= self._settings.max_claims:
                 raise TurnQuarantined(live.attempts)
             stored = await self._store.claim(live.turn.name)
+            if stored.turn.state.ended:
+                # Another process, or an end that was written although its writer was told otherwise.
+                raise _AlreadyEnded(stored.turn)
             live.epoch, live.attempts, live.claimed = stored.epoch, stored.attempts, True
 
     # --- ends --------------------------------------------------------------------------

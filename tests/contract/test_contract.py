@@ -58,10 +58,6 @@ WHOLE: dict[str, tuple[Message, Callable[[Any], Any]]] = {
     "AttachRequest/result": (channel.AttachRequest(result=channel.DeliveryResult(turn=TURN)), checks.result),
 }
 
-# Unset means something of its own there: it withdraws an earlier rating.
-MAY_BE_ZERO = {"weconverse.v1.RateTurnRequest.rating"}
-
-
 def required_paths(message: Message) -> Iterator[tuple[str, Message, descriptor.FieldDescriptor]]:
     """Every REQUIRED field that is set somewhere in ``message``, with the message it is in."""
     for field, value in message.ListFields():
@@ -89,7 +85,7 @@ def cases() -> Iterator[Any]:
         for position, (path, inner, _) in enumerate(required_paths(message)):
             # The turns of a batch are checked one by one, each in its own result (test_conversation.py).
             checked = inner is message or not isinstance(message, pb.BatchConverseRequest)
-            if checked and path not in MAY_BE_ZERO:
+            if checked:
                 yield pytest.param(message, check, position, id=f"{name}-{path.removeprefix('weconverse.v1.')}")
 
 

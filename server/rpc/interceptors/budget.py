@@ -15,9 +15,9 @@ _LONGEST_SECONDS: Final = 600.0
 class BudgetGate:
     """Gives each call its budget, and refuses those above a number at a time.
 
-    gRPC has such a limit of its own, but its refusal says neither why nor when to come
-    back, and in some releases (1.78 among them) each refusal makes it laxer. It stands
-    behind this one, at twice the number, as a fuse.
+    gRPC has such a limit of its own (``maximum_concurrent_rpcs``), which is not used: its
+    refusal says neither why nor when to come back, and in some releases (1.78 among them)
+    each refusal makes it laxer.
     """
 
     def __init__(self, max_calls: int, turn_timeout: float, clock: Clock) -> None:

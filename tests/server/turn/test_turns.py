@@ -41,7 +41,7 @@ from server.settings import AssistantSettings, Settings, TurnSettings
 from server.turn.room import TurnRoom
 from tests.server.turn.conftest import PlayedModel, ask, done, follow, silent_until_told, until, when_told
 
-LONG = Budget(30)
+LONG = Budget(3600)
 
 
 async def _all(room: TurnRoom, question: object, budget: Budget = LONG) -> list[tuple[int, object]]:
