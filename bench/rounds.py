@@ -1,5 +1,6 @@
 """Interleaved rounds in random order, and what they come to."""
 
+import math
 import random
 import statistics
 import sys
@@ -68,7 +69,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     @property
     def cpu_ratio(self) -> float:
         """What throughput would be, relative to the baseline, if CPU time were all that counts."""
-        return self.cpu(self.baseline) / self.cpu(self.subject)
+        spent = self.cpu(self.subject)
+        return self.cpu(self.baseline) / spent if spent else math.nan  # below a clock tick, in a very short run
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
