@@ -354,7 +354,8 @@ async def test_undeliverable_turns_can_be_owed_again(turn_store: TurnStore) -> N
     assert await turn_store.replay_undeliverable(OWED.account) == 0
     (kept,) = await turn_store.unsettled()
     assert (kept.turn, kept.events, kept.owed) == (ended.turn, EVENTS, OWED)
-    assert (kept.retries, kept.deliver_after, kept.offers, kept.progress) == (0, 0.0, 1, b"1/2")
+    assert (kept.retries, kept.offers, kept.progress) == (0, 1, b"1/2")
+    assert kept.deliver_after > 130.0
 
 
 async def test_all_accounts_can_be_replayed_together(turn_store: TurnStore) -> None:

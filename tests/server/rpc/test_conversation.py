@@ -89,7 +89,7 @@ async def test_the_deadline_is_the_budget() -> None:
         await server.conversation.Converse(request())
         await server.conversation.Converse(request(), timeout=100_000)
         given, default, capped = (budget.remaining() for budget in server.turns.budgets)
-        assert 2 < given < 3
+        assert 2 < given < 3.5  # a deadline travels in whole units
         assert 4 < default <= 5
         assert 590 < capped <= 600
 
