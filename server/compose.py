@@ -224,7 +224,9 @@ async def _store(
     settings: Settings, committed: Callable[[int, float], None] = lambda size, seconds: None
 ) -> AsyncIterator[SqliteTurnStore]:
     try:
-        store = await SqliteTurnStore.open(settings.store.path, committed=committed)
+        store = await SqliteTurnStore.open(
+            settings.store.path, gather_seconds=settings.store.gather_milliseconds / 1000, committed=committed
+        )
     except StoreRefused as error:
         raise CannotStart(str(error)) from error
     try:

@@ -98,6 +98,14 @@ class StoreSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The turn rows."""
 
     path: Annotated[str, Meta(description="The SQLite file. Its folder must exist.")] = "weconverse.db"
+    gather_milliseconds: Annotated[
+        float,
+        Meta(
+            description="Milliseconds between two commits at the least; what arrives meanwhile shares the next one. After a pause a commit goes at once.",
+            ge=0,
+            le=100,
+        ),
+    ] = 5.0
     payload_retention_hours: Annotated[
         float,
         Meta(

@@ -1,20 +1,25 @@
 # ruff: noqa: N802  # RPCs are named as in the contract
 """``ChannelService`` on the wire."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import grpc
 
+from server.errors import DomainError
 from server.rpc import checks, convert
 from server.rpc.call import current
 from server.rpc.duplex import first_to_end
-from server.turn.base import Attachment, DeliveryService
+from server.turn.base import Attachment, DeliveryService, Report
 from weconverse.v1 import channel_pb2, channel_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[channel_pb2.AttachRequest, channel_pb2.AttachResponse]"
 Requests: TypeAlias = "AsyncIterator[channel_pb2.AttachRequest]"
+
+_REPORTS_AT_A_TIME: Final = 256
+"""Results of one instance that are being written; more are not read until one is."""
 
 
 class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
@@ -34,9 +39,27 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
 
 
 async def _hear(requests: Requests, attachment: Attachment) -> None:
-    """Takes results until the instance says no more."""
-    async for request in requests:
-        await attachment.report(convert.report(checks.result(request)))
+    """Takes results until the instance says no more.
+
+    Each is written on its own, so that what is reported together is written together;
+    those of one turn keep their order, because each asks the store before the next begins.
+    """
+    places = asyncio.Semaphore(_REPORTS_AT_A_TIME)
+
+    async def take(report: Report) -> None:
+        try:
+            await attachment.report(report)
+        finally:
+            places.release()
+
+    try:
+        async with asyncio.TaskGroup() as reports:
+            async for request in requests:
+                report = convert.report(checks.result(request))
+                await places.acquire()
+                reports.create_task(take(report))
+    except* DomainError as errors:
+        raise errors.exceptions[0] from None
 
 
 async def _tell(attachment: Attachment, context: Context) -> None:

@@ -73,12 +73,16 @@ class JobThread:
         *,
         capacity: int,
         largest_batch: int,
+        gather_seconds: float = 0.0,
     ) -> None:
         """Args:
         run_batch: runs each job of a non-empty batch and leaves a result or an error in it. Never raises.
         close: what the thread does last. Never raises.
         capacity: jobs that may be waiting or running before :meth:`submit` refuses.
         largest_batch: jobs that are run together at most, which bounds how long one waits for its neighbours.
+        gather_seconds: the least time between two hand-overs to the thread. A job that comes after a pause
+            goes at once; under load, jobs gather on the event loop, because waking the thread costs more
+            than most jobs: each wake-up takes the interpreter away from the loop, and gives it back.
         """
         self._run_batch = run_batch
         self._close = close
@@ -87,7 +91,13 @@ class JobThread:
         self._loop = asyncio.get_running_loop()
         # Unbounded by itself and fast for it; `_open_jobs` is the bound. It is counted on
         # the event loop alone (asked for, and resolved), so it needs no lock.
-        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Job[Any]] | None] = SimpleQueue()
+        self._gather_seconds = gather_seconds
+        self._gathered: list[Job[Any]] = []
+        self._handed_over = float("-inf")
+        self._hand_over_due: asyncio.Handle | None = None
+        self._left_over: list[Job[Any]] = []
+        """Of the thread alone: what did not fit into the batch that runs."""
         self._open_jobs = 0
         self._stopping = False
         self._stopped = asyncio.Event()
@@ -110,13 +120,29 @@ class JobThread:
             raise StoreUnavailable("sqlite")
         future: asyncio.Future[T] = self._loop.create_future()
         self._open_jobs += 1
-        self._queue.put(Job(future, function, arguments))
+        self._gathered.append(Job(future, function, arguments))
+        if self._hand_over_due is None:
+            wait = self._handed_over + self._gather_seconds - self._loop.time()
+            # Not at once in any case: what the loop has still to do in this turn may ask for more.
+            self._hand_over_due = (
+                self._loop.call_later(wait, self._hand_over) if wait > 0 else self._loop.call_soon(self._hand_over)
+            )
         return future
+
+    def _hand_over(self) -> None:
+        if self._hand_over_due is not None:
+            self._hand_over_due.cancel()
+            self._hand_over_due = None
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._handed_over = self._loop.time()
+            self._queue.put(gathered)
 
     def stop(self) -> None:
         """Lets the thread end behind what was asked for. Idempotent."""
         if not self._stopping:
             self._stopping = True
+            self._hand_over()
             self._queue.put(None)
 
     async def stopped(self) -> None:
@@ -151,19 +177,20 @@ class JobThread:
         return bool(batch)
 
     def _next_batch(self) -> list[Job[Any]]:
-        """Waits for a job and takes all that are there; empty at the end, as nothing follows the stop."""
-        batch: list[Job[Any]] = []
+        """Waits for jobs and takes all that are there; empty at the end, as nothing follows the stop."""
+        batch: list[Job[Any]] = self._left_over
+        self._left_over = []
         queue = self._queue
-        job = queue.get()
-        while job is not None:
-            batch.append(job)
-            # This thread is the only one that takes, so what is counted stays there.
-            if len(batch) >= self._largest_batch or queue.qsize() == 0:
+        # This thread is the only one that takes, so what is counted stays there.
+        while not batch or (len(batch) < self._largest_batch and queue.qsize()):
+            gathered = queue.get()
+            if gathered is None:
+                if batch:
+                    queue.put(None)
                 return batch
-            job = queue.get()
-        if batch:
-            queue.put(None)
-        return batch
+            batch.extend(gathered)
+        self._left_over = batch[self._largest_batch :]
+        return batch[: self._largest_batch]
 
     def _resolve(self, batch: Batch) -> None:
         self._open_jobs -= len(batch)

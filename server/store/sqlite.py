@@ -45,6 +45,8 @@ CAPACITY: Final = 8192
 """Writes, and as many reads, that may be waiting before the store says it is unavailable."""
 
 _LARGEST_BATCH: Final = 512
+_READ_GATHER_SECONDS: Final = 0.002
+"""Reads gather for less: somebody waits for a question to begin, not only for an end to be written."""
 # Four times the default: a page that is written often goes back into the file less often.
 # Costs 16 MB of log beside the file, and some milliseconds more to open after a crash.
 _CHECKPOINT_PAGES: Final = 4000
@@ -74,6 +76,7 @@ class SqliteTurnStore(TurnStore):
         *,
         clock: Callable[[], float] = time.time,
         capacity: int = CAPACITY,
+        gather_seconds: float = 0.0,
         committed: Committed = lambda size, seconds: None,
     ) -> Self:
         """Opens the file, which is made if it does not exist, and brings its schema up to date.
@@ -82,6 +85,7 @@ class SqliteTurnStore(TurnStore):
 
         Args:
             clock: POSIX seconds; for what has no time from its caller.
+            gather_seconds: the least time between two batches; see :class:`JobThread`.
             committed: hears, in the writer's thread, of each commit: how many writes, how many seconds.
 
         Raises:
@@ -105,6 +109,7 @@ class SqliteTurnStore(TurnStore):
             reading.close,
             capacity=capacity,
             largest_batch=_LARGEST_BATCH,
+            gather_seconds=min(gather_seconds, _READ_GATHER_SECONDS),
         )
         writer = JobThread(
             "turn-store-writer",
@@ -112,6 +117,7 @@ class SqliteTurnStore(TurnStore):
             partial(_close_last, reader, writing, lock),
             capacity=capacity,
             largest_batch=_LARGEST_BATCH,
+            gather_seconds=gather_seconds,
         )
         return cls(writer, reader, clock)
 
