@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import grpc
 import structlog
@@ -27,7 +27,7 @@ from server.rpc.interceptors.identity import Identity
 from server.rpc.interceptors.journal import Journal
 from server.rpc.interceptors.meter import Meter
 from server.rpc.interceptors.trace import Trace
-from server.rpc.interceptors.wrap import Around, Chain
+from server.rpc.interceptors.wrap import Around, Registrar
 from server.rpc.options import server_options
 from server.settings import GrpcSettings, TlsSettings
 from server.turn.base import DeliveryService, TurnService
@@ -123,16 +123,13 @@ async def serving(
         SettingsError: for certificates that cannot be read.
         CannotStart: if the address is taken.
     """
-    untouched = frozenset({reflection.SERVICE_NAME})  # async generators of another house; see wrap.py
-    chain = Chain(around(concerns(settings, turn_timeout, metrics, tracer)), untouched)
-    server = grpc.aio.server(
-        interceptors=[chain],
-        options=server_options(turn_timeout),
-    )
-    conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(turns, turn_timeout), server)
-    channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries), server)
+    server = grpc.aio.server(options=server_options(turn_timeout))
+    # It has what generated code calls of a server.
+    wrapped = cast("grpc.aio.Server", Registrar(server, around(concerns(settings, turn_timeout, metrics, tracer))))
+    conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(turns, turn_timeout), wrapped)
+    channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries), wrapped)
     probes = HealthServicer(ready, SERVICES)
-    health_pb2_grpc.add_HealthServicer_to_server(probes, server)
+    health_pb2_grpc.add_HealthServicer_to_server(probes, wrapped)
     if settings.reflection == "on" or (settings.reflection == "auto" and is_loopback(settings.address)):
         reflection.enable_server_reflection((*SERVICES, _HEALTH, reflection.SERVICE_NAME), server)
     number = _bind(server, settings)

@@ -15,6 +15,8 @@ def select_rounds(
     question that is not there misleads. Instructions and question always stay, even if
     they alone exceed ``max_prompt_tokens``, which are counted by estimate.
     """
+    if not rounds:
+        return ()
     room = max_prompt_tokens - estimate_message(question)
     if instructions:
         room -= estimate_message(instructions)

@@ -2,7 +2,8 @@
 """``ConversationService`` on the wire: check, convert, call, convert, return."""
 
 import asyncio
-import uuid
+import itertools
+import secrets
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias
@@ -26,19 +27,30 @@ BATCH_AT_A_TIME: Final = 32
 """Turns of one batch that run together: enough to keep a model busy, too few to crowd out everybody else."""
 
 
-def new_request_id() -> str:
-    """An identifier for a turn whose caller chose none: 32 hexadecimal digits of a version 4 UUID."""
-    return uuid.uuid4().hex
+class RequestIds:
+    """Makes identifiers for turns whose callers chose none: 32 hexadecimal digits, never the same twice.
+
+    64 random bits of this process and a count, because a random number for each turn asks
+    the system each time. They name turns and protect nothing: who may see a turn is the
+    caller's right to its conversation.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(8)
+        self._count = itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{self._prefix}{next(self._count):016x}"
 
 
 class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     """Answers ``weconverse.v1.ConversationService`` from a :class:`TurnService`."""
 
-    def __init__(self, turns: TurnService, turn_timeout: float, new_id: Callable[[], str] = new_request_id) -> None:
+    def __init__(self, turns: TurnService, turn_timeout: float, new_id: Callable[[], str] | None = None) -> None:
         """Args: seconds a turn may take when nothing else says so, and what makes request ids."""
         self._turns = turns
         self._turn_timeout = turn_timeout
-        self._new_id = new_id
+        self._new_id = new_id or RequestIds()
 
     # --- running turns ---------------------------------------------------------------------
 

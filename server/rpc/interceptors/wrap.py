@@ -3,7 +3,8 @@
 An interceptor of gRPC sees a handler being looked up, not run. What runs is the handler's
 behaviour, so that is what is wrapped: each concern is an :data:`Around`, a function that
 takes a behaviour and gives one. All of them are put around a method once, when it is
-first called, and kept: a call then costs the concerns themselves and one lookup.
+first called, and kept: a call then costs the concerns themselves, and gRPC's own
+interceptors are not used.
 
 Only coroutines are wrapped. An async generator would be closed outside of its call, in
 another task and another context, where what the concerns left behind cannot be taken
@@ -22,7 +23,6 @@ from server.rpc.call import Call, current
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Lookup: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -77,27 +77,24 @@ def _parts(handler: Handler) -> tuple[Callable[..., Handler], Any]:
     return grpc.unary_unary_rpc_method_handler, handler.unary_unary
 
 
-class Chain(grpc.aio.ServerInterceptor):
-    """The one interceptor that gRPC sees: puts all concerns around each method, once."""
+class Registrar:
+    """Stands in for the server while services are added, and puts all concerns around their handlers.
 
-    def __init__(self, arounds: Sequence[Around], untouched: frozenset[str] = frozenset()) -> None:
-        """Args: the concerns, outermost first, and services that are left as they are."""
+    An interceptor of gRPC would do that too, and would run at every lookup: without one, a
+    call is looked up without a coroutine of its own.
+    """
+
+    def __init__(self, server: grpc.aio.Server, arounds: Sequence[Around]) -> None:
+        """Args: the concerns, outermost first."""
+        self._server = server
         self._arounds = tuple(arounds)
-        self._untouched = untouched
-        self._wrapped: dict[str, Handler] = {}
 
-    async def intercept_service(self, continuation: Lookup, handler_call_details: Any) -> Any:
-        """Looks a method up; an unknown one is not kept, so that nobody can fill the memory with names."""
-        path: str = handler_call_details.method
-        known = self._wrapped.get(path)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        method = Method.of_path(path)
-        if handler is None or method.service in self._untouched:
-            return handler
-        wrapped = self._wrapped[path] = wrap(handler, lambda behaviour: self._around(method, behaviour))
-        return wrapped
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """What generated code calls with the handlers of a service."""
+        self._server.add_generic_rpc_handlers(tuple(_Wrapped(handler, self._around) for handler in handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """What generated code calls too. The asyncio server has no use for it."""
 
     def _around(self, method: Method, behaviour: Behaviour) -> Behaviour:
         for around in reversed(self._arounds):
@@ -109,3 +106,24 @@ class Chain(grpc.aio.ServerInterceptor):
             return await inner(request, context)
 
         return call
+
+
+class _Wrapped(grpc.GenericRpcHandler):
+    """The handlers of a service, each wrapped when it is first called."""
+
+    def __init__(self, inner: grpc.GenericRpcHandler, around: Around) -> None:
+        self._inner = inner
+        self._around = around
+        self._known: dict[str, Handler] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+        """Looks a method up; an unknown one is not kept, so that nobody can fill the memory with names."""
+        path: str = handler_call_details.method
+        known = self._known.get(path)
+        if known is None:
+            handler = self._inner.service(handler_call_details)
+            if handler is None:
+                return None
+            method = Method.of_path(path)
+            known = self._known[path] = wrap(handler, lambda behaviour: self._around(method, behaviour))
+        return known
