@@ -30,7 +30,8 @@ lint: $(STAMP)/dev ## Checks style, types, import rules and the contract.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python tools/gen_docs.py --check
 	@$(MAKE) --no-print-directory proto-check
 
 format: $(STAMP)/dev ## Formats the code.

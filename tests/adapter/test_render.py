@@ -60,7 +60,8 @@ WORDS = st.sampled_from(
      "https://example.com/a?b=c ", FAMILY, FLAG, ACCENT, "👍🏽", "é", "한국어", "𠮷", "~", "- ", "> ", "（注）",
      "”", "“", "…", "\u3000"]
 )  # fmt: skip
-PROSE = st.lists(WORDS, max_size=200).map("".join)
+# Three tildes are a code block, whose closing fence is added: that is a property of its own, below.
+PROSE = st.lists(WORDS, max_size=200).map("".join).filter(lambda text: "~~~" not in text)
 LIMITS = st.integers(32, 200)
 
 

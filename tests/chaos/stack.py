@@ -130,7 +130,8 @@ class Program:
 class Stack:
     """Everything between a person and an answer."""
 
-    def __init__(self, simulator: Simulator, server: Program, adapters: list[Program]) -> None:
+    def __init__(self, simulator: Simulator, server: Program, adapters: list[Program], callback_port: int) -> None:
+        self.callback_port = callback_port
         self.simulator = simulator
         self.server = server
         self.adapters = adapters
@@ -185,6 +186,7 @@ async def running_stack(
             simulator,
             Program("server", folder / "server.toml"),
             [Program("adapter", folder / "adapter.toml")],
+            callback_port,
         )
         async with asyncio.TaskGroup() as tasks:
             for program in stack.programs:

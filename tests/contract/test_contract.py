@@ -58,6 +58,7 @@ WHOLE: dict[str, tuple[Message, Callable[[Any], Any]]] = {
     "AttachRequest/result": (channel.AttachRequest(result=channel.DeliveryResult(turn=TURN)), checks.result),
 }
 
+
 def required_paths(message: Message) -> Iterator[tuple[str, Message, descriptor.FieldDescriptor]]:
     """Every REQUIRED field that is set somewhere in ``message``, with the message it is in."""
     for field, value in message.ListFields():
