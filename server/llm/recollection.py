@@ -23,9 +23,9 @@ def recollect(messages: Sequence[Message]) -> str | None:
         names = [name for text in earlier if (name := _introduced(text))]
         return f"您叫{names[-1]}。" if names else "您还没有告诉我您的名字。"
     if _ASKS_LAST.search(question):
-        return f"您刚才说的是:「{earlier[-1]}」" if earlier else "这是我们这次对话的第一句话。"
+        return f"您刚才说的是：「{earlier[-1]}」" if earlier else "这是我们这次对话的第一句话。"
     name = _introduced(question)
-    return f"您好,{name}!我记住您的名字了。请问有什么可以帮您?" if name else None
+    return f"您好，{name}！我记住您的名字了。请问有什么可以帮您？" if name else None
 
 
 def _introduced(text: str) -> str | None:
