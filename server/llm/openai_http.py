@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
@@ -51,7 +52,7 @@ class OpenAiHttpProvider:
         self._name = name
         self._settings = settings
         self._wall_clock = wall_clock
-        self._url = _endpoint(settings.base_url)
+        self._url = URL(_endpoint(settings.base_url), encoded=True)
         self._key = settings.api_key.reveal()
         self._places = asyncio.Semaphore(settings.max_connections)
         self._session: aiohttp.ClientSession | None = None
