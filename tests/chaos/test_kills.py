@@ -10,7 +10,7 @@ import pytest
 
 from simulator.faults import Switch
 from tests.chaos.people import DOORS, Tally, Writer, listen
-from tests.chaos.stack import Stack, running_stack
+from tests.journey.stack import Stack, running_stack
 
 KILL_EVERY_SECONDS = 1.5
 SETTLE_SECONDS = 90.0

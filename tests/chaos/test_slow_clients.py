@@ -8,7 +8,7 @@ import pytest
 
 from simulator.app import Simulator
 from simulator.journal import Kind
-from tests.chaos.stack import running_stack
+from tests.journey.stack import running_stack
 
 HEAD = b"POST /wecom/app/assistant?msg_signature=a&timestamp=1&nonce=b HTTP/1.1\r\nHost: x\r\n"
 SLOW = 200

@@ -31,7 +31,7 @@ max_waiting_per_conversation = 1000
 max_claims = 1000
 [models.default]
 protocol = "scripted"
-script_file = "{folder}/script.toml"
+script_file = "{script}"
 tokens_per_second = 150
 """
 
@@ -151,9 +151,18 @@ def people(count: int) -> tuple[PersonSettings, ...]:
 
 @asynccontextmanager
 async def running_stack(
-    folder: Path, *, persons: int = 20, faults: dict[str, Switch] | None = None, seed: int = 0
+    folder: Path,
+    *,
+    persons: int = 20,
+    faults: dict[str, Switch] | None = None,
+    seed: int = 0,
+    demonstration: bool = False,
 ) -> AsyncIterator[Stack]:
-    """A stack on free ports, everything in ``folder``; stopped in order at the end."""
+    """A stack on free ports, everything in ``folder``; stopped in order at the end.
+
+    Args:
+        demonstration: answers as `make run` does; otherwise every answer quotes its question.
+    """
     grpc_port, callback_port = free_ports(2)
     settings = Settings(
         listen=ListenSettings(address="127.0.0.1:0"),
@@ -178,6 +187,7 @@ async def running_stack(
             "rest": simulator.rest_base,
             "socket": simulator.socket_base,
             "corp": settings.corp_id,
+            "script": "" if demonstration else folder / "script.toml",
         }
         (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
         (folder / "server.toml").write_text(SERVER.format(**names), encoding="utf-8")
