@@ -16,7 +16,6 @@ from server.errors import (
     ConversationBusy,
     DomainError,
     InputTooLong,
-    InvalidField,
     RequestIdReused,
     StoreUnavailable,
 )
@@ -76,6 +75,8 @@ class Debts:
         if live is not None and live.owed:
             live.check_same(ask)
             return live.snapshot()
+        if live is not None and not live.turn.state.ended:
+            raise RequestIdReused(str(ask.name))  # it runs for a caller, who will have its answer
         task = asyncio.create_task(self._take_on(ask, owed))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
@@ -145,8 +146,6 @@ class Debts:
     def _existing(self, ask: Ask, stored: StoredTurn) -> Turn:
         if stored.input_digest != digest(ask.input):
             raise RequestIdReused(str(ask.name))
-        if stored.owed is None and not stored.turn.state.ended:
-            raise InvalidField("request_id", "names a turn that is running for another caller; choose another one")
         self._adopt(stored)
         return stored.turn
 

@@ -39,13 +39,11 @@ class Debt(msgspec.Struct, eq=False):
     retries: int
     deliver_after: float
     turn: Turn
+    ended: bool
+    """Whether its end is on disk, so that it may be shown whole."""
     offered_to: "InstanceAttachment | None" = None
     timer: asyncio.TimerHandle | None = None
     settled: bool = False
-
-    @property
-    def ended(self) -> bool:
-        return self.turn.state.ended
 
 
 class Deliveries:
@@ -96,6 +94,7 @@ class Deliveries:
             retries=stored.retries,
             deliver_after=stored.deliver_after,
             turn=stored.turn,
+            ended=stored.turn.state.ended,
         )
         self._debts[debt.name] = debt
         self._account(debt.account).append(debt)
@@ -104,7 +103,7 @@ class Deliveries:
         """Notes that an owed turn has ended: it may now be offered to instances that want whole replies."""
         debt = self._debts.get(turn.name)
         if debt is not None:
-            debt.turn = turn
+            debt.turn, debt.ended = turn, True
             self._account(debt.account).became_ready(debt)
 
     def drop_conversation(self, conversation: str) -> None:

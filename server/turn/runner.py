@@ -1,6 +1,7 @@
 """Runs turns: from their place in the line to their end on disk."""
 
 import asyncio
+import copy
 import time
 import uuid
 from collections.abc import Callable
@@ -130,73 +131,81 @@ class Runner:
         if live.owed and not live.claimed:
             if live.attempts >= self._settings.max_claims:
                 raise TurnQuarantined(live.attempts)
-            stored = await self._store.claim(live.turn.name)
-            if stored.turn.state.ended:
-                # Another process, or an end that was written although its writer was told otherwise.
-                raise _AlreadyEnded(stored.turn)
+            await self._claim(live)
+
+    async def _claim(self, live: LiveTurn) -> None:
+        claiming = asyncio.ensure_future(self._store.claim(live.turn.name))
+        try:
+            await asyncio.shield(claiming)
+        finally:
+            # Also when this turn is stopped meanwhile: the claim happens all the same, and whoever
+            # writes the end must know its epoch.
+            stored = await claiming
             live.epoch, live.attempts, live.claimed = stored.epoch, stored.attempts, True
+        if stored.turn.state.ended:
+            # Another process, or an end that was written although its writer was told otherwise.
+            raise _AlreadyEnded(stored.turn)
 
     # --- ends --------------------------------------------------------------------------
 
     async def _end_well(self, live: LiveTurn) -> None:
-        turn = live.turn
-        turn.reply = live.reply()
-        turn.end_time = self._clock()
-        turn.state = TurnState.SUCCEEDED
-        try:
-            await self._write(live)
-        except BaseException:
-            # Not on disk is not ended: whoever handles this writes another end.
-            turn.state = TurnState.RUNNING
-            turn.end_time = None
-            raise
+        turn = self._ended(live, TurnState.SUCCEEDED)
+        await self._write(live, turn)
         if turn.finish_reason in _REMEMBERED and not live.ask.options.bypass_memory:
-            self._memory.remember(turn.name.conversation, Round(live.ask.question, turn.reply, turn.end_time))
+            self._memory.remember(turn.name.conversation, Round(live.ask.question, turn.reply, self._clock()))
         self._announce(live, None)
 
     async def _end_badly(self, live: LiveTurn, error: DomainError) -> None:
         """Ends a turn without an answer: with a fixed sentence where a person is owed one, else with the error."""
-        turn = live.turn
-        if turn.state.ended:
+        if live.turn.state.ended:
             return
         if live.owed and isinstance(error, ShuttingDown | StoreUnavailable):
             self._leave_owed(live, error)
             return
         stopped = isinstance(error, TurnCancelled)
-        turn.failure = None if stopped else error.as_failure()
         if live.owed:
             texts = self._assistants.texts(live.ask.assistant)
             live.replace(sentence_for(error.as_failure(), texts), ReplacementCause.FAILED)
-        turn.reply = live.reply()
-        turn.end_time = self._clock()
+        turn = self._ended(live, TurnState.CANCELLED if stopped else TurnState.FAILED)
         turn.finish_reason = FinishReason.UNSPECIFIED
-        turn.state = TurnState.CANCELLED if stopped else TurnState.FAILED
+        turn.failure = None if stopped else error.as_failure()
         try:
-            await self._write(live)
+            await self._write(live, turn)
         except StoreUnavailable:
             _log.error("turn_end_not_written", turn=str(turn.name), state=turn.state.name)
             if live.owed:
-                turn.state = TurnState.RUNNING
                 self._leave_owed(live, error)
                 return
+            live.turn = turn
         self._announce(live, error)
 
     def _leave_owed(self, live: LiveTurn, error: DomainError) -> None:
         """Lets go of a turn that is still owed on disk: the next start or the next sweep goes on with it."""
-        live.fail(error)
+        # Whoever follows it shall come again, whatever the reason was.
+        live.fail(error if isinstance(error, ShuttingDown) else StoreUnavailable("turn"))
         self.on_owed_left(live)
 
-    async def _write(self, live: LiveTurn) -> None:
+    def _ended(self, live: LiveTurn, state: TurnState) -> Turn:
+        """The turn as it will be once this end is on disk. Until then nobody may see it as ended."""
+        turn = copy.copy(live.turn)
+        turn.reply = live.reply()
+        turn.end_time = self._clock()
+        turn.state = state
+        return turn
+
+    async def _write(self, live: LiveTurn, turn: Turn) -> None:
         events = live.recorded() if live.owed or live.ask.repeatable else ()
         if not live.owed:
-            await self._store.finish(live.turn, live.ask, events)
+            await self._store.finish(turn, live.ask, events)
+            live.turn = turn
             return
         try:
-            await self._store.finish_owed(live.turn, events, epoch=live.epoch)
+            await self._store.finish_owed(turn, events, epoch=live.epoch)
         except StaleEpoch:
             # A later claim exists, so a later worker answers: this one must say nothing.
-            _log.warning("stale_worker", turn=str(live.turn.name), epoch=live.epoch)
+            _log.warning("stale_worker", turn=str(turn.name), epoch=live.epoch)
             raise StoreUnavailable("turn") from None
+        live.turn = turn
 
     def _announce(self, live: LiveTurn, error: DomainError | None) -> None:
         if error is None or live.owed:

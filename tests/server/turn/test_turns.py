@@ -328,7 +328,8 @@ async def test_a_turn_with_an_id_goes_on_for_a_while_and_a_poll_prolongs_it(
             await asyncio.sleep(0.1)
             assert (await room.turns.get(question.name)).state is TurnState.RUNNING
         assert (await room.turns.get(question.name)).reply == "first "
-        await until(lambda: model.closed == 1)
+        await until(lambda: room.register.running == 0)
+        assert model.closed == 1
         assert (await room.turns.get(question.name)).state is TurnState.CANCELLED
 
 
