@@ -45,6 +45,9 @@ CAPACITY: Final = 8192
 """Writes, and as many reads, that may be waiting before the store says it is unavailable."""
 
 _LARGEST_BATCH: Final = 512
+_CACHE_KIB: Final = 64 * 1024
+"""Pages the writer keeps, at most: new rows go to random places of their index, and the default
+of 2 MiB reads a page back for nearly every row once the file has grown."""
 _READ_GATHER_SECONDS: Final = 0.002
 """Reads gather for less: somebody waits for a question to begin, not only for an end to be written."""
 # Four times the default: a page that is written often goes back into the file less often.
@@ -290,6 +293,7 @@ def _connect(path: Path, now: float) -> tuple[sqlite3.Connection, sqlite3.Connec
         # What retention emptied is overwritten where that costs no page more.
         writing.execute("PRAGMA secure_delete = FAST")
         writing.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        writing.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         writing.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
         version = migrate(writing, path, read_migrations(), time=now)
         reading = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
