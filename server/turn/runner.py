@@ -180,10 +180,8 @@ class Runner:
         self._announce(live, error)
 
     def _leave_owed(self, live: LiveTurn, error: DomainError) -> None:
-        """Lets go of a turn that is still owed on disk: the next start or the next sweep goes on with it."""
-        # Whoever follows it shall come again, whatever the reason was.
+        """Lets go of a turn that is still owed on disk. Whoever follows it shall come again, whatever the reason."""
         live.fail(error if isinstance(error, ShuttingDown) else StoreUnavailable("turn"))
-        self.on_owed_left(live)
 
     def _ended(self, live: LiveTurn, state: TurnState) -> Turn:
         """The turn as it will be once this end is on disk. Until then nobody may see it as ended."""
@@ -219,6 +217,9 @@ class Runner:
     def _finish_books(self, live: LiveTurn) -> None:
         """Whatever happened, nobody may be left waiting, and the register must know."""
         live.fail(ShuttingDown())  # does nothing to a turn whose events have ended
+        if live.owed and not live.turn.state.ended:
+            # Let go of, or stopped while its end was being written: the next start or sweep goes on with it.
+            self.on_owed_left(live)
         if live.linger is not None:
             live.linger.cancel()
         self._register.ended(live)
