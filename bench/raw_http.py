@@ -6,6 +6,7 @@ not. Only what the bench itself needs is here: ``Content-Length`` bodies, no pip
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from typing import cast
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -22,7 +23,7 @@ def request(method: str, target: str, host: str, body: bytes = b"", kind: str = 
     return head.encode() + body
 
 
-class Reader(asyncio.Protocol):
+class Reader(asyncio.Protocol, ABC):
     """Cuts what arrives into messages: a head and a body."""
 
     def __init__(self) -> None:
@@ -48,9 +49,9 @@ class Reader(asyncio.Protocol):
             self._buffer = rest[length:]
             self.received(head, rest[:length])
 
+    @abstractmethod
     def received(self, head: bytes, body: bytes) -> None:
         """Takes one message."""
-        raise NotImplementedError
 
     def write(self, data: bytes) -> None:
         """Sends, unless the other side has left."""
