@@ -16,7 +16,7 @@ import grpc.aio
 
 from weconverse._names import checked_turn_name
 from weconverse._requests import duration
-from weconverse.errors import Unavailable, WeConverseError, from_rpc_error
+from weconverse.errors import Internal, Unavailable, WeConverseError, from_rpc_error
 from weconverse.stream import CallReader, ReadableCall
 from weconverse.v1.channel_pb2 import (
     AttachRequest,
@@ -226,6 +226,10 @@ class ChannelSession:
             try:
                 await self._call.write(message)
             except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
+                failure = from_rpc_error(error)
+                if isinstance(failure, Internal) and not failure.reason:
+                    # gRPC's own word for a write that meets the end of the call; the server gave none.
+                    raise Unavailable("the lease is lost; attach again") from error
+                raise failure from error
             except asyncio.InvalidStateError as error:
                 raise Unavailable("the lease is lost; iterating says why") from error
