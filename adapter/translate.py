@@ -312,6 +312,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "TURN_QUARANTINED": _NOT_PROCESSABLE,
     "TURN_CANCELLED": "这次回答已取消。",
     "PROVIDER_REFUSED": _UNAVAILABLE,
+    "ROUTE_LOOP": _UNAVAILABLE,
 }
 
 

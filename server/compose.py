@@ -19,11 +19,12 @@ from program.settings import SettingsError
 from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.errors import StoreUnavailable
-from server.llm.catalog import build
+from server.llm.catalog import build_backends
 from server.memory.recall import RecentRounds
 from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
+from server.routing.router import Router
 from server.serve import Port, credentials_of, serving
 from server.settings import Settings
 from server.store.refusals import StoreRefused
@@ -252,7 +253,9 @@ async def _operations(settings: Settings, health: Health, metrics: Metrics, stac
 
 async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, stack: AsyncExitStack) -> TurnRoom:
     try:
-        provider = build(settings.models)
+        provider = Router(
+            build_backends(settings.models), {name: entry.max_attempts for name, entry in settings.models.items()}
+        )
         stack.push_async_callback(provider.aclose)
         room = TurnRoom(
             settings,

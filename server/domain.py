@@ -79,6 +79,8 @@ class TurnOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     bypass_memory: bool = False
     delta_interval: float = 0.0
     include_reasoning: bool = False
+    intent: str | None = None
+    """One of the assistant's intents; ``None`` lets its rules choose."""
 
 
 NO_OPTIONS: Final = TurnOptions()
@@ -92,6 +94,13 @@ class TurnName(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"conversations/{self.conversation}/turns/{self.request_id}"
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """One earlier message of a conversation whose memory the caller keeps."""
+
+    by_person: bool
+    text: str
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -110,6 +119,12 @@ class Ask(msgspec.Struct, frozen=True):
     options: TurnOptions = NO_OPTIONS
     caller: str = ""
     """The authenticated calling service; empty on an open loopback."""
+    history: tuple["Said", ...] = ()
+    """What was said before, oldest first, where the caller keeps the memory itself."""
+    via: tuple[str, ...] = ()
+    """The servers that passed this on, nearest last."""
+    patient: bool = False
+    """Nobody watches the text arrive."""
 
     @property
     def question(self) -> str:
@@ -162,6 +177,7 @@ class FinishReason(enum.IntEnum):
     PROVIDER_BLOCKED = 6
     CONVERSATION_ENDED = 7
     HANDED_OFF = 8
+    MERGED = 9
 
 
 class CacheOutcome(enum.IntEnum):
@@ -187,6 +203,8 @@ class Usage(msgspec.Struct, frozen=True):
     input_token_count: int = 0
     output_token_count: int = 0
     attempt_count: int = 1
+    cached_input_token_count: int = 0
+    """Those of the input that the backend had in a cache of its own, and charges less for."""
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -12,9 +12,11 @@ The tree, one line of purpose each::
      ├─ CallerNotAllowed        a credential that may not do this
      ├─ ConversationBusy        the waiting line of the conversation is full
      ├─ Overloaded              the service is full
+     ├─ RateLimited             a limit of this service for a person, a caller, a model or all
      ├─ NoRouteAvailable        every attempt failed before any text
      ├─ ReplyInterrupted        the model broke off after text was shown
      ├─ ProviderRefused         the model said no, and would again
+     ├─ RouteLoop               servers stand in front of one another in a circle
      ├─ ShuttingDown            the server is stopping
      ├─ StoreUnavailable        the turn store cannot be reached
      ├─ TurnTimedOut            the budget of the turn is spent
@@ -150,6 +152,20 @@ class Overloaded(DomainError):
         super().__init__("the service is full; try again, elsewhere if possible", retry_after=retry_after)
 
 
+class RateLimited(DomainError):
+    """A limit of this service was reached."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, scope: str, limit: str, retry_after: float) -> None:
+        """Args: whose limit (``person``, ``caller``, ``model``, ``quota_group``, ``total``), and what it allows."""
+        super().__init__(
+            f"the limit of the {scope.replace('_', ' ')} is reached: {limit}",
+            metadata={"scope": scope, "limit": limit},
+            retry_after=retry_after,
+        )
+
+
 class NoRouteAvailable(DomainError):
     """Every attempt failed before any text was produced."""
 
@@ -185,6 +201,19 @@ class ProviderRefused(DomainError):
         super().__init__(
             "the model refused the request; the operator's log says why",
             metadata={"model": model},
+        )
+
+
+class RouteLoop(DomainError):
+    """The turn came back to a server it had passed, or passed too many."""
+
+    reason = "ROUTE_LOOP"
+
+    def __init__(self, node: str) -> None:
+        """Args: the server that noticed."""
+        super().__init__(
+            "servers stand in front of one another in a circle; correct the models of one of them",
+            metadata={"node": node},
         )
 
 

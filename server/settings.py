@@ -187,6 +187,23 @@ class MemorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 6000
 
 
+class SemanticCacheSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers to questions that mean the same, for assistants with `semantic_cache`."""
+
+    embeddings: Annotated[str, Meta(description="The name of an entry in `embeddings`. Empty: off.")] = ""
+    calibration_file: Annotated[
+        str,
+        Meta(
+            description="What `python -m server --calibrate-cache FILE` has written: the similarity that counts as the same, and the share of wrong answers it was measured at."
+        ),
+    ] = ""
+    max_wrong_share: Annotated[
+        float, Meta(description="The upper bound on wrong answers that a calibration must prove.", gt=0, le=0.2)
+    ] = 0.01
+    entries: Annotated[int, Meta(description="Answers kept for each assistant and caller.", ge=1, le=100000)] = 2000
+    ttl_seconds: Annotated[float, Meta(description="Seconds for which an answer may be given again.", gt=0)] = 3600.0
+
+
 class CacheSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Replies that are given again to the same question."""
 
@@ -194,6 +211,7 @@ class CacheSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
         int, Meta(description="Replies kept; the least recently used goes first. 0 switches the cache off.", ge=0)
     ] = 1000
     ttl_seconds: Annotated[float, Meta(description="Seconds for which a reply may be given again.", gt=0)] = 3600.0
+    semantic: SemanticCacheSettings = SemanticCacheSettings()
 
 
 class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -224,16 +242,82 @@ class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     media_not_supported: Annotated[
         str, Meta(description="Told to a person who sent what no model of the assistant takes.")
     ] = "抱歉，我目前只能处理文字消息。请用文字描述您的问题。"
+    rate_limited: Annotated[str, Meta(description="Told to a person who has reached a limit.")] = (
+        "您的提问有些频繁，已达到使用上限。请稍后再试。"
+    )
+    unreachable: Annotated[str, Meta(description="Told to a person when no model can be reached.")] = (
+        "抱歉，暂时连接不上智能服务，已有答案的常见问题仍可提问。请稍后再试。"
+    )
     provider_blocked: Annotated[str, Meta(description="Told to a person whose reply the model withheld.")] = (
         "抱歉，这个问题我无法回答。请换一个问题。"
     )
+
+
+class IntentSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What kind of question this is, and who answers it how. All rules that are set must hold; without any, only the classifier or the caller chooses it."""
+
+    models: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Models or splits in order of preference. Empty: those of the assistant.",
+        ),
+    ] = ()
+    temperature: Annotated[
+        float | None,
+        Meta(
+            description="Sampling temperature: 0.1 to 0.3 for support, 0.7 to 0.9 for creative work. Unset: the assistant's.",
+            ge=0,
+            le=2,
+        ),
+    ] = None
+    max_output_tokens: Annotated[
+        int | None, Meta(description="The most tokens of a reply. Unset: the assistant's.", ge=1, le=32768)
+    ] = None
+    description: Annotated[
+        str, Meta(description="A sentence that tells the classifier what belongs here. Empty: it never chooses it.")
+    ] = ""
+    words: Annotated[
+        tuple[str, ...], Meta(description="Rule: the question has one of these, whatever its case and width.")
+    ] = ()
+    patterns: Annotated[
+        tuple[str, ...],
+        Meta(description="Rule: one of these regular expressions is found. Needs the package google-re2."),
+    ] = ()
+    min_characters: Annotated[int, Meta(description="Rule: the question has at least so many characters.", ge=0)] = 0
+    max_characters: Annotated[
+        int, Meta(description="Rule: the question has at most so many characters. 0: any number.", ge=0)
+    ] = 0
+    languages: Annotated[
+        tuple[Literal["zh", "en", "ja", "ko", "other"], ...],
+        Meta(description="Rule: the question is mostly in one of these, told by its characters."),
+    ] = ()
+    has_pictures: Annotated[
+        bool | None, Meta(description="Rule: the message has pictures, or has none. Unset: either.")
+    ] = None
+
+
+class ClassifierSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A small model that chooses an intent where no rule did."""
+
+    model: Annotated[str, Meta(description="The name of an entry in `models`. Empty: no classifier.")] = ""
+    budget_seconds: Annotated[
+        float,
+        Meta(description="Seconds it may take; afterwards the assistant's own models answer.", gt=0, le=10),
+    ] = 1.5
+    remembered_questions: Annotated[
+        int, Meta(description="Questions whose intent is remembered, so that the same one costs nothing.", ge=0)
+    ] = 2000
 
 
 class AssistantSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who answers: instructions, model and manners."""
 
     instructions: Annotated[str, Meta(description="The system prompt.")] = "作为企业服务助手,请用专业简洁的语言回答"
-    model: Annotated[str, Meta(description="The name of an entry in `models`.")] = "default"
+    model: Annotated[str, Meta(description="The name of an entry in `models` or `splits`.")] = "default"
+    fallback_models: Annotated[
+        tuple[str, ...],
+        Meta(description="Who answers when that one fails: models or splits in order of preference."),
+    ] = ()
     temperature: Annotated[float, Meta(description="Sampling temperature.", ge=0, le=2)] = 0.7
     max_output_tokens: Annotated[int, Meta(description="The most tokens of a reply.", ge=1, le=32768)] = 1500
     memory_rounds: Annotated[
@@ -248,33 +332,224 @@ class AssistantSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
             description="Messages that clear the context when they are all a person says. Case and width do not matter."
         ),
     ] = ("/new", "/reset", "重新开始", "清空上下文")
+    intents: Annotated[
+        dict[str, IntentSettings],
+        Meta(description="Kinds of questions by name; the first whose rules hold is taken, in the order of the file."),
+    ] = field(default_factory=dict)
+    classifier: ClassifierSettings = ClassifierSettings()
+    merge_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds to wait whether the person writes on, so that messages sent in a row get one answer. 0: off. Only for turns that are owed to a channel.",
+            ge=0,
+            le=10,
+        ),
+    ] = 0.0
+    semantic_cache: Annotated[
+        bool,
+        Meta(
+            description="Whether questions that mean the same may share an answer. Needs `cache.semantic` with a calibration."
+        ),
+    ] = False
     language_code: Annotated[str, Meta(description="The language of the fixed sentences, as a BCP-47 tag.")] = "zh-CN"
     texts: TextSettings = TextSettings()
+
+
+class KeySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key of a model's account."""
+
+    secret: Annotated[
+        Secret,
+        Meta(
+            description="The key, as `env:NAME` or `file:PATH`. A file is reread while the server runs; several lines are several keys, so that the old and the new one are valid side by side."
+        ),
+    ]
+    weight: Annotated[float, Meta(description="Its share of the calls, against the other keys.", gt=0)] = 1.0
+    quota_group: Annotated[
+        str,
+        Meta(
+            description="Keys of one account share its limits: give them one name. Empty: the keys of this model that name none."
+        ),
+    ] = ""
+    max_age_days: Annotated[
+        float,
+        Meta(
+            description="Days after which a key should be replaced; a metric and a log line say so in the last tenth. Counted from the file's time, so only for `file:`. 0: never.",
+            ge=0,
+        ),
+    ] = 0.0
+
+
+class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one thing. 0 is no limit."""
+
+    requests_per_minute: Annotated[int, Meta(description="Calls in any 60 seconds.", ge=0)] = 0
+    tokens_per_minute: Annotated[
+        int,
+        Meta(
+            description="Tokens read and written a minute: an estimate is reserved before a call, and settled after it.",
+            ge=0,
+        ),
+    ] = 0
+    concurrent_calls: Annotated[
+        int, Meta(description="Calls at a time; others wait their turn within their budget.", ge=0)
+    ] = 0
+    spending_per_day: Annotated[
+        float,
+        Meta(
+            description="Money a day, from midnight UTC, in the currency of the prices. Calls beyond it are refused.",
+            ge=0,
+        ),
+    ] = 0.0
+
+
+class PriceSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a million tokens cost, in one currency for the whole file."""
+
+    input: Annotated[float, Meta(description="Tokens read.", ge=0)] = 0.0
+    cached_input: Annotated[
+        float | None, Meta(description="Tokens that the vendor had in its own cache. Unset: like `input`.", ge=0)
+    ] = None
+    output: Annotated[float, Meta(description="Tokens written, thoughts included.", ge=0)] = 0.0
+
+
+class TritonSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tensors of a model behind Triton. The defaults are those of its vLLM backend."""
+
+    text_input: Annotated[str, Meta(description="The BYTES tensor with the prompt.")] = "text_input"
+    text_output: Annotated[str, Meta(description="The BYTES tensor with the text.")] = "text_output"
+    stream_input: Annotated[str, Meta(description="The BOOL tensor that asks for a stream. Empty: none is sent.")] = (
+        "stream"
+    )
+    parameters_input: Annotated[
+        str, Meta(description="The BYTES tensor with sampling parameters as JSON. Empty: none is sent.")
+    ] = "sampling_parameters"
+    exclude_input: Annotated[
+        str, Meta(description="The BOOL tensor that keeps the prompt out of the output. Empty: none is sent.")
+    ] = "exclude_input_in_output"
+    max_tokens_input: Annotated[
+        str,
+        Meta(description="An INT32 tensor for the most tokens (`max_tokens` of TensorRT-LLM). Empty: none is sent."),
+    ] = ""
+    temperature_input: Annotated[
+        str, Meta(description="An FP32 tensor for the temperature (TensorRT-LLM). Empty: none is sent.")
+    ] = ""
+    finish_reason_output: Annotated[
+        str, Meta(description="The BYTES tensor with the finish reason. Empty: the model has none.")
+    ] = "finish_reason"
+    input_count_output: Annotated[str, Meta(description="The tensor with the tokens read. Empty: none.")] = (
+        "num_input_tokens"
+    )
+    output_count_output: Annotated[str, Meta(description="The tensor with the tokens written. Empty: none.")] = (
+        "num_output_tokens"
+    )
+    decoupled: Annotated[
+        bool,
+        Meta(description="Whether the model streams (`ModelStreamInfer`); otherwise `ModelInfer` gives one answer."),
+    ] = True
+    cumulative: Annotated[bool, Meta(description="Whether each response repeats the text so far.")] = False
+    prompt_template: Annotated[
+        str,
+        Meta(
+            description="How messages become one prompt: `chatml`, `plain`, or a file with a Jinja template (needs the package jinja2)."
+        ),
+    ] = "chatml"
 
 
 class ModelSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model backend."""
 
-    protocol: Annotated[
-        Literal["openai_chat", "scripted"],
+    preset: Annotated[
+        str,
         Meta(
-            description="`openai_chat`: any server with an OpenAI-style `/chat/completions`. `scripted`: the demonstration model, which needs no key."
+            description="The vendor, such as `deepseek`: it knows addresses, names of parameters and errors. docs/models.md lists them all. Empty: only what is set here."
         ),
-    ] = "openai_chat"
-    base_url: Annotated[str, Meta(description="The address before `/chat/completions`.")] = ""
+    ] = ""
+    transport: Annotated[
+        Literal["http", "grpc"],
+        Meta(description="How to reach it, for vendors that offer both: the one line to change."),
+    ] = "http"
+    protocol: Annotated[
+        Literal[
+            "",
+            "openai_chat",
+            "anthropic_messages",
+            "gemini",
+            "xai_chat",
+            "gemini_grpc",
+            "kserve",
+            "vllm_engine",
+            "sglang_engine",
+            "provider_service",
+            "weconverse",
+            "scripted",
+        ],
+        Meta(
+            description="What is spoken. Empty: what the preset speaks over this transport, and without a preset `openai_chat` over HTTP and `provider_service` over gRPC. `scripted`: the demonstration model, which needs no key."
+        ),
+    ] = ""
+    base_url: Annotated[str, Meta(description="HTTP: the address before `/chat/completions`. Empty: the preset's.")] = (
+        ""
+    )
+    target: Annotated[str, Meta(description="gRPC: the address as `host:port`. Empty: the preset's.")] = ""
+    tls: Annotated[
+        bool | None,
+        Meta(description="gRPC: whether to use TLS. Unset: yes, but for loopback addresses."),
+    ] = None
+    ca_file: Annotated[
+        str, Meta(description="gRPC: PEM file of the authority that signed the backend. Empty: the system's.")
+    ] = ""
+    certificate_file: Annotated[str, Meta(description="gRPC: PEM file of a client certificate, for mTLS.")] = ""
+    key_file: Annotated[str, Meta(description="gRPC: PEM file of its private key.")] = ""
     api_key: Annotated[
         Secret, Meta(description="The key, as `env:NAME` or `file:PATH`. Empty for servers that want none.")
     ] = field(default_factory=lambda: Secret(""))
+    keys: Annotated[tuple[KeySettings, ...], Meta(description="Several keys in the place of `api_key`.")] = ()
     model: Annotated[str, Meta(description="The model's name at the vendor. Empty: the name of this entry.")] = ""
+    assistant: Annotated[
+        str, Meta(description="`weconverse` only: the assistant that answers there. Empty: its default.")
+    ] = ""
+    pictures: Annotated[
+        Literal["preset", "none", "inline", "any"],
+        Meta(
+            description="Whether the model takes pictures: not at all, as bytes, or as addresses too. `preset`: as the vendor's models commonly do."
+        ),
+    ] = "preset"
+    thinking: Annotated[
+        Literal["default", "on", "off"],
+        Meta(
+            description="Thinking aloud before the answer, where the vendor has a switch. `default`: as it does itself."
+        ),
+    ] = "default"
     max_tokens_name: Annotated[
-        Literal["max_tokens", "max_completion_tokens"], Meta(description="What the backend calls the cap on output.")
-    ] = "max_tokens"
+        Literal["", "max_tokens", "max_completion_tokens"],
+        Meta(description="What the backend calls the cap on output. Empty: as the preset says, else `max_tokens`."),
+    ] = ""
     send_stream_options: Annotated[
-        bool, Meta(description="Whether to ask for token counts in the stream; a few servers refuse that.")
-    ] = True
-    extra_body: Annotated[
-        dict[str, object], Meta(description="Fields added to each request as they are, such as a thinking switch.")
+        bool | None,
+        Meta(
+            description="Whether to ask for token counts in the stream; a few servers refuse that. Unset: as the preset says, else yes."
+        ),
+    ] = None
+    extra_body: Annotated[dict[str, object], Meta(description="Fields added to each request as they are.")] = field(
+        default_factory=dict
+    )
+    extra_headers: Annotated[
+        dict[str, str], Meta(description="Headers, or gRPC metadata, added to each call. Not for secrets.")
     ] = field(default_factory=dict)
+    limits: Annotated[LimitSettings, Meta(description="Limits of this model, over all keys.")] = LimitSettings(
+        requests_per_minute=50
+    )
+    price: PriceSettings = PriceSettings()
+    batch: Annotated[
+        Literal["none", "vllm_chat_batch", "completions_array"],
+        Meta(
+            description="How calls of `BatchConverse` may share one call to the backend; chats that stream never do. Triton batches by itself."
+        ),
+    ] = "none"
+    batch_size: Annotated[int, Meta(description="Calls that may share one.", ge=2, le=64)] = 16
+    batch_milliseconds: Annotated[float, Meta(description="Milliseconds to wait for others.", ge=0, le=100)] = 10.0
+    triton: TritonSettings = TritonSettings()
     connect_seconds: Annotated[float, Meta(description="Seconds for connecting.", gt=0)] = 5.0
     first_token_seconds: Annotated[
         float, Meta(description="Seconds until the first text or thought; keep-alive comments do not count.", gt=0)
@@ -284,13 +559,123 @@ class ModelSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_connections: Annotated[
         int, Meta(description="Calls to this backend at a time; others wait within their budget.", ge=1)
     ] = 512
-    max_attempts: Annotated[int, Meta(description="Attempts in all, as long as no text was passed on.", ge=1, le=5)] = 3
+    max_attempts: Annotated[int, Meta(description="Attempts of one turn at this model.", ge=1, le=5)] = 3
     script_file: Annotated[
         str, Meta(description="`scripted` only: a TOML file of questions and answers. Empty: the one that ships.")
     ] = ""
     tokens_per_second: Annotated[
         float, Meta(description="`scripted` only: the pace of the reply. 0: all at once.", ge=0)
     ] = 40.0
+
+
+class RoutingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When to try again, and where. The numbers are those that gateways have settled on."""
+
+    max_attempts: Annotated[int, Meta(description="Attempts of one turn over all models.", ge=1, le=10)] = 5
+    first_backoff_seconds: Annotated[
+        float,
+        Meta(description="The bound of the first wait; it doubles with each, and the wait is random below it.", gt=0),
+    ] = 0.5
+    longest_backoff_seconds: Annotated[float, Meta(description="Where doubling ends.", gt=0)] = 8.0
+    longest_hint_seconds: Annotated[
+        float, Meta(description="The longest wait that a vendor may ask for; beyond it the next model is taken.", ge=0)
+    ] = 5.0
+    retry_share: Annotated[
+        float, Meta(description="Second attempts at one model, as a share of its calls over 10 seconds.", ge=0, le=1)
+    ] = 0.2
+    carry_refused_content: Annotated[
+        bool, Meta(description="Whether a question that one vendor refuses for its content is shown to the next.")
+    ] = False
+    restart_after_text: Annotated[
+        bool, Meta(description="Whether a reply that breaks off is begun anew by the next model.")
+    ] = True
+    breaker_window_seconds: Annotated[float, Meta(description="Seconds that the circuit breaker looks back.", gt=0)] = (
+        30.0
+    )
+    breaker_min_calls: Annotated[int, Meta(description="Calls in the window before it judges.", ge=1)] = 10
+    breaker_failure_share: Annotated[
+        float, Meta(description="The share of failures at which it opens.", gt=0, le=1)
+    ] = 0.5
+    breaker_connect_failures: Annotated[
+        int, Meta(description="Failures to connect in a row at which it opens.", ge=1)
+    ] = 5
+    breaker_open_seconds: Annotated[
+        float, Meta(description="Seconds it stays open; doubles with each failed probe.", gt=0)
+    ] = 10.0
+    breaker_longest_open_seconds: Annotated[float, Meta(description="Where doubling ends.", gt=0)] = 120.0
+    overload_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds that a model rests that reports to be overloaded; up to six times as long if it goes on.",
+            gt=0,
+        ),
+    ] = 5.0
+    rate_limit_seconds: Annotated[
+        float,
+        Meta(description="Seconds that a quota group rests after a rate limit without a hint; doubles up to 60.", gt=0),
+    ] = 2.0
+    quota_minutes: Annotated[
+        float,
+        Meta(
+            description="Minutes that a quota group rests whose money or plan has run out; up to six times as long if it goes on.",
+            gt=0,
+        ),
+    ] = 10.0
+    not_found_minutes: Annotated[
+        float, Meta(description="Minutes that a model rests that its vendor does not know.", gt=0)
+    ] = 5.0
+    refused_key_minutes: Annotated[
+        float, Meta(description="Minutes after which a refused key is tried again; a changed file ends the wait.", gt=0)
+    ] = 30.0
+    reread_keys_seconds: Annotated[float, Meta(description="Seconds between two looks at the files of keys.", gt=0)] = (
+        5.0
+    )
+
+
+class SplitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Models that stand in for one another; a conversation stays with its choice."""
+
+    weights: Annotated[
+        dict[str, float],
+        Meta(
+            description="Models by name, and their shares: `{ stable = 95, canary = 5 }`. The others follow when one fails."
+        ),
+    ]
+
+
+class SharedLimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits beside those of the models. A cached reply costs nothing."""
+
+    shadow: Annotated[bool, Meta(description="Counts and logs what would be refused, and refuses nothing.")] = False
+    person: Annotated[LimitSettings, Meta(description="Of each person.")] = LimitSettings()
+    caller: Annotated[LimitSettings, Meta(description="Of each calling service that has no entry in `callers`.")] = (
+        LimitSettings()
+    )
+    callers: Annotated[dict[str, LimitSettings], Meta(description="Of calling services by name.")] = field(
+        default_factory=dict
+    )
+    quota_groups: Annotated[dict[str, LimitSettings], Meta(description="Of vendors' accounts, by `quota_group`.")] = (
+        field(default_factory=dict)
+    )
+    total: Annotated[LimitSettings, Meta(description="Of the whole service.")] = LimitSettings()
+
+
+class EmbeddingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that turns texts into vectors, over an OpenAI-style `/embeddings`."""
+
+    base_url: Annotated[str, Meta(description="The address before `/embeddings`.")]
+    api_key: Annotated[Secret, Meta(description="The key, as `env:NAME` or `file:PATH`.")] = field(
+        default_factory=lambda: Secret("")
+    )
+    model: Annotated[str, Meta(description="The model's name at the vendor. Empty: the name of this entry.")] = ""
+    dimensions: Annotated[int, Meta(description="How long vectors shall be. 0: as the model gives them.", ge=0)] = 0
+    batch_size: Annotated[int, Meta(description="Texts that may share one call.", ge=1, le=256)] = 32
+    batch_milliseconds: Annotated[
+        float, Meta(description="Milliseconds to wait for others while a call is under way.", ge=0, le=100)
+    ] = 10.0
+    budget_seconds: Annotated[
+        float, Meta(description="Seconds it may take; afterwards the question goes to the model.", gt=0, le=30)
+    ] = 1.0
 
 
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -311,3 +696,17 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: Annotated[dict[str, ModelSettings], Meta(description="Model backends by name.")] = field(
         default_factory=lambda: {"default": ModelSettings(protocol="scripted")}
     )
+    splits: Annotated[
+        dict[str, SplitSettings], Meta(description="Models that share the calls, by the name under which they do.")
+    ] = field(default_factory=dict)
+    routing: RoutingSettings = RoutingSettings()
+    limits: SharedLimitSettings = SharedLimitSettings()
+    embeddings: Annotated[dict[str, EmbeddingSettings], Meta(description="Embedding models by name.")] = field(
+        default_factory=dict
+    )
+    node_id: Annotated[
+        str,
+        Meta(
+            description="This server's name where servers stand in front of one another, to notice circles: 1 to 64 characters of `[a-zA-Z0-9._-]`. Empty: a random one."
+        ),
+    ] = ""

@@ -32,7 +32,8 @@ a reason which this version does not know yet still arrives as something to catc
      ├─ Cancelled                     CANCELLED, by the other side
      │   └─ TurnCancelled             somebody stopped the turn, or nobody waited
      ├─ FailedPrecondition            FAILED_PRECONDITION
-     │   └─ ProviderRefused           the model provider said no, and would again
+     │   ├─ ProviderRefused           the model provider said no, and would again
+     │   └─ RouteLoop                 servers stand in front of one another in a circle
      ├─ Unimplemented                 UNIMPLEMENTED: an older server, or another one
      └─ BrokenStream                  the server broke the order of a stream
          ├─ SequenceGap               an event is missing
@@ -80,6 +81,7 @@ __all__ = [
     "RequestIdReused",
     "ResourceExhausted",
     "ResourceNotFound",
+    "RouteLoop",
     "SequenceGap",
     "ShuttingDown",
     "StoreUnavailable",
@@ -269,7 +271,7 @@ class CallerNotAllowed(PermissionDenied):
 
 
 class RateLimited(ResourceExhausted):
-    """A limit was reached for the sender, the conversation or the caller. Metadata: ``scope``, ``limitPerMinute``."""
+    """A limit of the service was reached. Metadata: ``scope`` (whose), ``limit`` (what it allows)."""
 
     default_reason = "RATE_LIMITED"
     retryable = True
@@ -341,6 +343,12 @@ class ProviderRefused(FailedPrecondition):
     """The model provider refused the request, and would again. Metadata: ``model``."""
 
     default_reason = "PROVIDER_REFUSED"
+
+
+class RouteLoop(FailedPrecondition):
+    """Servers stand in front of one another in a circle. Metadata: ``node``, the one that noticed."""
+
+    default_reason = "ROUTE_LOOP"
 
 
 # --- Raised by this package itself ----------------------------------------------------

@@ -24,11 +24,22 @@ class Role(enum.Enum):
     ASSISTANT = "assistant"
 
 
+class Image(msgspec.Struct, frozen=True):
+    """A picture in a prompt: its bytes, or where the backend can fetch it."""
+
+    mime_type: str
+    data: bytes = b""
+    uri: str = ""
+    """An ``https`` address; empty when there are bytes."""
+
+
 class Message(msgspec.Struct, frozen=True):
     """One message of a prompt."""
 
     role: Role
     text: str
+    images: tuple[Image, ...] = ()
+    """Pictures that belong to it. A prompt with pictures only goes to models that take them."""
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -43,7 +54,17 @@ class Prompt(msgspec.Struct, frozen=True):
     request_id: str = ""
     """Identifies the logical request in the backend's logs; the same for every attempt."""
     user: str = ""
-    """A pseudonym of the person, for the backend's own limits. Never a raw identifier."""
+    """A pseudonym of the person, for the backend's own limits and for ours. Never a raw identifier."""
+    fallbacks: tuple[str, ...] = ()
+    """Where to go on when ``model`` fails, in order of preference: names like ``model``."""
+    caller: str = ""
+    """The calling service, for its limits; empty on an open loopback."""
+    conversation: str = ""
+    """The conversation's identifier, which callers choose and keep free of personal data."""
+    patient: bool = False
+    """Nobody watches the text arrive, so this may wait some milliseconds to share a call with others."""
+    via: tuple[str, ...] = ()
+    """The servers that passed this on, nearest last; what stands in one of them is a loop."""
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -57,11 +78,15 @@ class Chunk(msgspec.Struct, frozen=True):
     reasoning: str = ""
     """What the model thought aloud; never part of the reply."""
     finish: FinishReason | None = None
-    """Set on exactly one chunk, the last of a complete reply: STOP, LENGTH or PROVIDER_BLOCKED."""
+    """Set on exactly one chunk, the last of a complete reply: STOP, LENGTH or PROVIDER_BLOCKED, and
+    from another WeConverse server whatever that one gave."""
     usage: Usage | None = None
     """Set at most once, with ``finish``, where the backend counts tokens."""
     model: str = ""
     """The route that answers, set on the first chunk and with ``finish``."""
+    restart: bool = False
+    """The reply so far is void, thoughts included: this chunk begins it anew. It has text, so that
+    what was shown is never replaced by nothing."""
 
 
 class Provider(Protocol):
@@ -83,6 +108,18 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Closes connections. Calls under way fail."""
+        ...
+
+
+class Backend(Provider, Protocol):
+    """One model at one vendor over one wire: a single attempt with a single key.
+
+    Which key, how often and what to do when it fails is decided in ``server/routing``.
+    A backend keeps nothing between two calls but its connections.
+    """
+
+    def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
+        """As :meth:`Provider.generate`; ``key`` authorises this call, and is empty where none is needed."""
         ...
 
 
@@ -154,3 +191,17 @@ class ProviderError(Exception):
         """How many calls were made before this error was given up on; set by the router."""
         self.text_passed_on = False
         """Whether text had been handed out before the failure; set by the router."""
+
+
+class LimitReached(ProviderError):
+    """A limit of this service, not of a backend, keeps the call from being made."""
+
+    def __init__(self, scope: str, limit: str, retry_after: float, *, model: str = "") -> None:
+        """Args: whose limit it is (``model``, ``quota_group``, ``person``, ``caller`` or ``total``), what it
+        allows, in words such as ``50 requests per minute``, and seconds until this call would be let through.
+        """
+        super().__init__(
+            ErrorClass.RATE_LIMIT, f"{scope}: {limit}", model=model, code=f"limit.{scope}", retry_after=retry_after
+        )
+        self.scope = scope
+        self.limit = limit

@@ -3,26 +3,24 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from server.llm.base import Provider
+from server.llm.base import Backend
 from server.llm.openai_http import OpenAiHttpProvider
-from server.llm.router import Router
 from server.llm.script import SHIPPED, Script, load_script
 from server.llm.scripted import ScriptedProvider
 from server.settings import ModelSettings
 
 
-def build(settings: Mapping[str, ModelSettings]) -> Router:
-    """A router over a provider for each entry of ``models``. Opens no connection yet.
+def build_backends(settings: Mapping[str, ModelSettings]) -> dict[str, Backend]:
+    """A backend for each entry of ``models``. Opens no connection yet.
 
     Raises:
         ValueError: for an entry that cannot work. The message begins with the field,
             such as ``models.default.base_url``, and says what to do.
     """
-    providers = {name: _provider(name, entry) for name, entry in settings.items()}
-    return Router(providers, {name: entry.max_attempts for name, entry in settings.items()})
+    return {name: _backend(name, entry) for name, entry in settings.items()}
 
 
-def _provider(name: str, entry: ModelSettings) -> Provider:
+def _backend(name: str, entry: ModelSettings) -> Backend:
     if entry.protocol == "scripted":
         return ScriptedProvider(name, entry, _script(name, entry))
     try:

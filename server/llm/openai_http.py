@@ -58,7 +58,7 @@ class OpenAiHttpProvider:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def generate(self, prompt: Prompt, budget: Budget) -> AsyncGenerator[Chunk, None]:
+    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Provider.generate`."""
         try:
             async with self._place(budget):
@@ -150,12 +150,12 @@ class OpenAiHttpProvider:
             "messages": [{"role": message.role.value, "content": message.text} for message in prompt.messages],
             "stream": True,
         }
-        if settings.send_stream_options:
+        if settings.send_stream_options is not False:
             body["stream_options"] = {"include_usage": True}
         if prompt.temperature is not None:
             body["temperature"] = prompt.temperature
         if prompt.max_output_tokens is not None:
-            body[settings.max_tokens_name] = prompt.max_output_tokens
+            body[settings.max_tokens_name or "max_tokens"] = prompt.max_output_tokens
         if prompt.user:
             body["user"] = prompt.user
         body.update(settings.extra_body)

@@ -43,7 +43,7 @@ class ScriptedProvider:
         self._script = script
         self._sleep = sleep
 
-    async def generate(self, prompt: Prompt, budget: Budget) -> AsyncGenerator[Chunk, None]:
+    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Provider.generate`."""
         entry = self._entry_for(prompt)
         if entry.stall_seconds:

@@ -26,8 +26,14 @@ _TURN: Final[Match] = re.compile(f"conversations/{_ID}/turns/{_ID}").fullmatch
 _ASSISTANT: Final[Match] = re.compile(f"assistants/{_ID}").fullmatch
 _ACCOUNT: Final[Match] = re.compile(f"channels/{_ACCOUNT_PART}/accounts/{_ACCOUNT_PART}").fullmatch
 _CHANNEL: Final[Match] = re.compile(r"[a-z0-9-]{1,32}").fullmatch
+_NODE: Final[Match] = re.compile(_ACCOUNT_PART).fullmatch
 _LANGUAGE: Final[Match] = re.compile(r"[a-zA-Z]{2,8}(-[a-zA-Z0-9]{1,8}){0,8}").fullmatch
 _MIME_TYPE: Final[Match] = re.compile(r"[a-zA-Z0-9!#$&^_.+-]{1,127}/[a-zA-Z0-9!#$&^_.+-]{1,127}").fullmatch
+
+_HISTORY_ROLES: Final = (
+    conversation_pb2.HistoryMessage.PERSON,
+    conversation_pb2.HistoryMessage.ASSISTANT,
+)
 
 _ID_RULE: Final = "1 to 128 characters of [a-zA-Z0-9._~-]"
 
@@ -43,6 +49,9 @@ MAX_OPEN_DELIVERIES: Final = 1024
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 200
 MAX_COMMENT_CHARACTERS: Final = 1000
+MAX_HISTORY: Final = 200
+MAX_HISTORY_CHARACTERS: Final = 20000
+MAX_HOPS: Final = 8
 
 
 def _require(matches: Match, value: str, field: str, rule: str) -> None:
@@ -84,6 +93,30 @@ def converse(request: conversation_pb2.ConverseRequest, path: str = "") -> None:
         raise InvalidField(f"{path}language_code", "must be a BCP-47 tag such as zh-CN, or empty")
     if request.HasField("options"):
         _options(request.options, f"{path}options")
+    _history(request, path)
+    _via(request, path)
+
+
+def _history(request: conversation_pb2.ConverseRequest, path: str) -> None:
+    if len(request.history) > MAX_HISTORY:
+        raise InvalidField(f"{path}history", f"has {len(request.history)} entries, {MAX_HISTORY} are allowed; drop old")
+    for index, message in enumerate(request.history):
+        field = f"{path}history[{index}]"
+        if message.role not in _HISTORY_ROLES:
+            raise InvalidField(f"{field}.role", "is required; set it to PERSON or ASSISTANT")
+        if not message.text:
+            raise InvalidField(f"{field}.text", "is required; leave the message out if there is none")
+        if not 1 <= len(message.text) <= MAX_HISTORY_CHARACTERS:
+            raise InvalidField(
+                f"{field}.text", f"must have 1 to {MAX_HISTORY_CHARACTERS} characters, and has {len(message.text)}"
+            )
+
+
+def _via(request: conversation_pb2.ConverseRequest, path: str) -> None:
+    if len(request.via) > MAX_HOPS:
+        raise InvalidField(f"{path}via", f"has {len(request.via)} entries, {MAX_HOPS} are allowed; route more directly")
+    for index, node in enumerate(request.via):
+        _require(_NODE, node, f"{path}via[{index}]", "1 to 64 characters of [a-zA-Z0-9._-]")
 
 
 def _input(content: conversation_pb2.Content, field: str) -> None:
@@ -126,6 +159,8 @@ def sender(person: conversation_pb2.Sender, field: str) -> None:
 def _options(options: conversation_pb2.TurnOptions, field: str) -> None:
     if options.HasField("model") and not 1 <= len(options.model) <= 128:
         raise InvalidField(f"{field}.model", "must be the name of a model, of 1 to 128 characters; or leave it out")
+    if options.HasField("intent") and not 1 <= len(options.intent) <= 64:
+        raise InvalidField(f"{field}.intent", "must have 1 to 64 characters, or be left out")
     if options.HasField("temperature"):
         temperature = options.temperature
         if not (math.isfinite(temperature) and 0.0 <= temperature <= 2.0):

@@ -22,6 +22,7 @@ from server.domain import (
     Progress,
     Reasoning,
     Replacement,
+    Said,
     Sender,
     Started,
     TextPart,
@@ -73,6 +74,10 @@ def ask(request: conversation_pb2.ConverseRequest, request_id: str, caller: str)
         language_code=request.language_code,
         options=options(request.options) if request.HasField("options") else NO_OPTIONS,
         caller=caller,
+        history=tuple(
+            Said(message.role == conversation_pb2.HistoryMessage.PERSON, message.text) for message in request.history
+        ),
+        via=tuple(request.via),
     )
 
 
@@ -110,6 +115,7 @@ def options(message: conversation_pb2.TurnOptions) -> TurnOptions:
         bypass_memory=message.bypass_memory,
         delta_interval=seconds(message.delta_interval) if message.HasField("delta_interval") else 0.0,
         include_reasoning=message.include_reasoning,
+        intent=message.intent if message.HasField("intent") else None,
     )
 
 

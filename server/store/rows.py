@@ -19,6 +19,7 @@ from server.domain import (
     FinishReason,
     Owed,
     Round,
+    Said,
     Sender,
     Turn,
     TurnName,
@@ -71,6 +72,8 @@ class AskBlob(msgspec.Struct, frozen=True, array_like=True):
     language_code: str
     options: TurnOptions
     caller: str
+    history: tuple[Said, ...] = ()
+    via: tuple[str, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -89,7 +92,17 @@ EMPTY_INPUT: Final = _encode(Content())
 def inserted_row(stored: StoredTurn) -> Row:
     """Values for :data:`INSERT`; the sequence is the database's to give."""
     turn, ask, owed = stored.turn, stored.ask, stored.owed
-    rest = AskBlob(ask.repeatable, ask.assistant, ask.sender, ask.channel, ask.language_code, ask.options, ask.caller)
+    rest = AskBlob(
+        ask.repeatable,
+        ask.assistant,
+        ask.sender,
+        ask.channel,
+        ask.language_code,
+        ask.options,
+        ask.caller,
+        ask.history,
+        ask.via,
+    )
     usage = turn.usage
     return (
         ask.name.conversation,
@@ -175,6 +188,8 @@ def read_stored(row: Row) -> StoredTurn:
             rest.language_code,
             rest.options,
             rest.caller,
+            rest.history,
+            rest.via,
         ),
         input_digest=digest,
         sequence=row[0],

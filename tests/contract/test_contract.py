@@ -28,6 +28,7 @@ def converse() -> pb.ConverseRequest:
         conversation="conversations/a",
         input=pb.Content(parts=[pb.Part(text="问"), pb.Part(media=media)]),
         sender=pb.Sender(id="u"),
+        history=[pb.HistoryMessage(role=pb.HistoryMessage.PERSON, text="前")],
     )
 
 

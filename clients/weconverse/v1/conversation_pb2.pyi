@@ -181,6 +181,10 @@ class Turn(_message.Message):
         """An end condition was met: the reply is the farewell."""
         HANDED_OFF: Turn._FinishReason.ValueType  # 8
         """The conversation was handed to a person."""
+        MERGED: Turn._FinishReason.ValueType  # 9
+        """The person wrote on before the answer began: the next turn answers this
+        message too. `reply` is empty, and nothing is to be shown.
+        """
 
     class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
         """Why a reply ended. New values may be added."""
@@ -203,6 +207,10 @@ class Turn(_message.Message):
     """An end condition was met: the reply is the farewell."""
     HANDED_OFF: Turn.FinishReason.ValueType  # 8
     """The conversation was handed to a person."""
+    MERGED: Turn.FinishReason.ValueType  # 9
+    """The person wrote on before the answer began: the next turn answers this
+    message too. `reply` is empty, and nothing is to be shown.
+    """
 
     class _CacheOutcome:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -391,6 +399,8 @@ class ConverseRequest(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    VIA_FIELD_NUMBER: _builtins.int
     conversation: _builtins.str
     """The conversation this message belongs to. It begins with its first turn.
     Format: `conversations/{conversation}`.
@@ -427,6 +437,21 @@ class ConverseRequest(_message.Message):
     def options(self) -> Global___TurnOptions:
         """Overrides for this turn."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryMessage]:
+        """What was said before, oldest first, for a caller that keeps the memory of
+        the conversation itself: at most 200 messages. The server's own memory is
+        neither read nor written then. Not part of the turn that is returned.
+        """
+
+    @_builtins.property
+    def via(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The servers that passed this turn on, nearest last: at most 8 identifiers
+        of 1 to 64 characters of `[a-zA-Z0-9._-]`. Only servers that stand in
+        front of other servers set it; one that finds itself here answers
+        `ROUTE_LOOP`.
+        """
+
     def __init__(
         self,
         *,
@@ -438,14 +463,65 @@ class ConverseRequest(_message.Message):
         channel: _builtins.str = ...,
         language_code: _builtins.str = ...,
         options: Global___TurnOptions | None = ...,
+        history: _abc.Iterable[Global___HistoryMessage] | None = ...,
+        via: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "options", b"options", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "channel", b"channel", "conversation", b"conversation", "input", b"input", "language_code", b"language_code", "options", b"options", "request_id", b"request_id", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "channel", b"channel", "conversation", b"conversation", "history", b"history", "input", b"input", "language_code", b"language_code", "options", b"options", "request_id", b"request_id", "sender", b"sender", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConverseRequest: _TypeAlias = ConverseRequest  # noqa: Y015
+
+@_typing.final
+class HistoryMessage(_message.Message):
+    """An earlier message of a conversation whose memory the caller keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Role:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[HistoryMessage._Role.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: HistoryMessage._Role.ValueType  # 0
+        """Do not use."""
+        PERSON: HistoryMessage._Role.ValueType  # 1
+        """The person."""
+        ASSISTANT: HistoryMessage._Role.ValueType  # 2
+        """The assistant."""
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+        """Who said it."""
+
+    ROLE_UNSPECIFIED: HistoryMessage.Role.ValueType  # 0
+    """Do not use."""
+    PERSON: HistoryMessage.Role.ValueType  # 1
+    """The person."""
+    ASSISTANT: HistoryMessage.Role.ValueType  # 2
+    """The assistant."""
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    role: Global___HistoryMessage.Role.ValueType
+    """Who said it."""
+    text: _builtins.str
+    """The text: 1 to 20,000 characters."""
+    def __init__(
+        self,
+        *,
+        role: Global___HistoryMessage.Role.ValueType = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryMessage: _TypeAlias = HistoryMessage  # noqa: Y015
 
 @_typing.final
 class ConverseResponse(_message.Message):
@@ -1281,6 +1357,7 @@ class TurnOptions(_message.Message):
     BYPASS_MEMORY_FIELD_NUMBER: _builtins.int
     DELTA_INTERVAL_FIELD_NUMBER: _builtins.int
     INCLUDE_REASONING_FIELD_NUMBER: _builtins.int
+    INTENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The route to prefer, for example `qwen-max`. The router may still fail
     over.
@@ -1295,6 +1372,10 @@ class TurnOptions(_message.Message):
     """Neither reads nor writes the conversation memory."""
     include_reasoning: _builtins.bool
     """Sends `reasoning` events, where the model has any."""
+    intent: _builtins.str
+    """One of the assistant's intents, such as `technical`: which models answer,
+    and how freely. Unset: the assistant's rules choose.
+    """
     @_builtins.property
     def delta_interval(self) -> _duration_pb2.Duration:
         """Merges deltas that arrive within this time of each other. Channels that
@@ -1312,17 +1393,22 @@ class TurnOptions(_message.Message):
         bypass_memory: _builtins.bool = ...,
         delta_interval: _duration_pb2.Duration | None = ...,
         include_reasoning: _builtins.bool = ...,
+        intent: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "delta_interval", b"delta_interval", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_intent", b"_intent", "_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "delta_interval", b"delta_interval", "intent", b"intent", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "bypass_cache", b"bypass_cache", "bypass_memory", b"bypass_memory", "delta_interval", b"delta_interval", "include_reasoning", b"include_reasoning", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_intent", b"_intent", "_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "bypass_cache", b"bypass_cache", "bypass_memory", b"bypass_memory", "delta_interval", b"delta_interval", "include_reasoning", b"include_reasoning", "intent", b"intent", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__intent: _TypeAlias = _typing.Literal["intent"]  # noqa: Y015
+    _WhichOneofArgType__intent: _TypeAlias = _typing.Literal["_intent", b"_intent"]  # noqa: Y015
     _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__intent) -> _WhichOneofReturnType__intent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
     @_typing.overload

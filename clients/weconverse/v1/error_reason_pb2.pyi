@@ -53,9 +53,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `caller`.
     """
     RATE_LIMITED: _ErrorReason.ValueType  # 8
-    """A limit of this service was reached for the sender, the conversation or
-    the caller. `RESOURCE_EXHAUSTED`; retry after `RetryInfo`. Metadata:
-    `scope`, `limitPerMinute`.
+    """A limit of this service was reached: of a person, a caller, a model, a
+    quota_group (an account at a vendor) or the total. `RESOURCE_EXHAUSTED`;
+    retry after `RetryInfo`. Metadata: `scope`, one of these five, and `limit`,
+    such as 50 requests per minute.
     """
     CONVERSATION_BUSY: _ErrorReason.ValueType  # 9
     """Too many turns of this conversation are waiting. `RESOURCE_EXHAUSTED`;
@@ -102,6 +103,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     read. `FAILED_PRECONDITION`; retry after an operator has acted. Metadata:
     `model`.
     """
+    ROUTE_LOOP: _ErrorReason.ValueType  # 20
+    """The turn has been at this server before, or at too many servers: they
+    stand in front of one another in a circle. `FAILED_PRECONDITION`; retry
+    after an operator has acted. Metadata: `node`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of `google.rpc.ErrorInfo.reason` in the domain `weconverse.v1`.
@@ -142,9 +148,10 @@ CALLER_NOT_ALLOWED: ErrorReason.ValueType  # 7
 `caller`.
 """
 RATE_LIMITED: ErrorReason.ValueType  # 8
-"""A limit of this service was reached for the sender, the conversation or
-the caller. `RESOURCE_EXHAUSTED`; retry after `RetryInfo`. Metadata:
-`scope`, `limitPerMinute`.
+"""A limit of this service was reached: of a person, a caller, a model, a
+quota_group (an account at a vendor) or the total. `RESOURCE_EXHAUSTED`;
+retry after `RetryInfo`. Metadata: `scope`, one of these five, and `limit`,
+such as 50 requests per minute.
 """
 CONVERSATION_BUSY: ErrorReason.ValueType  # 9
 """Too many turns of this conversation are waiting. `RESOURCE_EXHAUSTED`;
@@ -190,5 +197,10 @@ PROVIDER_REFUSED: ErrorReason.ValueType  # 19
 wrong credentials, an unknown model, an empty account, a prompt it cannot
 read. `FAILED_PRECONDITION`; retry after an operator has acted. Metadata:
 `model`.
+"""
+ROUTE_LOOP: ErrorReason.ValueType  # 20
+"""The turn has been at this server before, or at too many servers: they
+stand in front of one another in a circle. `FAILED_PRECONDITION`; retry
+after an operator has acted. Metadata: `node`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -10,7 +10,7 @@ from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import RETRYABLE, Chunk, ErrorClass, Prompt, ProviderError
 from server.llm.openai_http import OpenAiHttpProvider
-from server.llm.router import Router
+from server.routing.router import Router
 from server.settings import ModelSettings
 from tests.server.llm.reading import ASKED, Taken, take
 from tests.server.llm.upstream import HEAD, SERVED, piece, says, serve
