@@ -140,6 +140,8 @@ class ChannelSession:
             self._reading = True
             try:
                 message = await self._reader.next()
+            except Internal as error:
+                raise _as_lost_lease(error) from error
             finally:
                 self._reading = False
             if message is None:
@@ -226,10 +228,17 @@ class ChannelSession:
             try:
                 await self._call.write(message)
             except grpc.aio.AioRpcError as error:
-                failure = from_rpc_error(error)
-                if isinstance(failure, Internal) and not failure.reason:
-                    # gRPC's own word for a write that meets the end of the call; the server gave none.
-                    raise Unavailable("the lease is lost; attach again") from error
-                raise failure from error
+                raise _as_lost_lease(from_rpc_error(error)) from error
             except asyncio.InvalidStateError as error:
                 raise Unavailable("the lease is lost; iterating says why") from error
+
+
+def _as_lost_lease(error: WeConverseError) -> WeConverseError:
+    """The error itself, or what it means where it is gRPC's own and not the service's.
+
+    A write that meets the end of the call ends it as INTERNAL, for the reader too, and the
+    service's status is lost. Holds as long as gRPC tells such a write nothing better.
+    """
+    if isinstance(error, Internal) and not error.reason:
+        return Unavailable("the lease is lost; attach again")
+    return error

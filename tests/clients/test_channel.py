@@ -291,5 +291,6 @@ async def test_a_service_that_aborts_while_reports_are_on_their_way() -> None:
         with pytest.raises(Unavailable):
             while True:
                 await session.delivered("conversations/c/turns/1")
-        with pytest.raises(Unavailable, match="stopping"):
+        # Which of the two arrives first is the network's choice; both mean: attach again.
+        with pytest.raises(Unavailable, match=r"stopping|the lease is lost"):
             await anext(session)
