@@ -1,12 +1,12 @@
 """Takes a whole reply from a reader or a provider, as one comparable value."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import NamedTuple
 
 from server.budget import Budget
 from server.domain import FinishReason, Usage
-from server.llm.base import Chunk, ErrorClass, Message, Prompt, Provider, ProviderError, Role
+from server.llm.base import Backend, Chunk, ErrorClass, Message, Prompt, Provider, ProviderError, Role
 from server.llm.openai_chunks import ReplyReader
 
 ASKED = Prompt(model="m", messages=(Message(Role.USER, "你好"),))
@@ -54,9 +54,19 @@ def read_pieces(pieces: Iterable[bytes]) -> Taken:
 
 
 async def take(provider: Provider, budget: Budget | None = None, prompt: Prompt = ASKED) -> tuple[Taken, list[Chunk]]:
+    return await _take(provider.generate(prompt, budget or Budget(20)))
+
+
+async def take_with(
+    key: str, backend: Backend, prompt: Prompt = ASKED, budget: Budget | None = None
+) -> tuple[Taken, list[Chunk]]:
+    return await _take(backend.generate(prompt, budget or Budget(20), key))
+
+
+async def _take(generator: AsyncGenerator[Chunk, None]) -> tuple[Taken, list[Chunk]]:
     chunks: list[Chunk] = []
     try:
-        async with aclosing(provider.generate(prompt, budget or Budget(20))) as generated:
+        async with aclosing(generator) as generated:
             async for chunk in generated:
                 chunks.append(chunk)
     except ProviderError as error:

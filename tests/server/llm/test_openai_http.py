@@ -8,14 +8,13 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from program.secret import Secret
 from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import ErrorClass, Message, Prompt, ProviderError, Role
 from server.llm.openai_http import OpenAiHttpProvider
 from server.settings import ModelSettings
 from tests.server.llm import recording
-from tests.server.llm.reading import ASKED, Taken, read_pieces, take
+from tests.server.llm.reading import ASKED, Taken, read_pieces, take, take_with
 from tests.server.llm.upstream import (
     CHUNKED_HEAD,
     DONE,
@@ -35,7 +34,7 @@ KEY = "sk-very-secret-0123456789"
 
 @asynccontextmanager
 async def provider_for(url: str, **more: object) -> AsyncIterator[OpenAiHttpProvider]:
-    settings = ModelSettings(base_url=url, api_key=Secret(KEY), **more)  # type: ignore[arg-type]
+    settings = ModelSettings(base_url=url, **more)  # type: ignore[arg-type]
     provider = OpenAiHttpProvider("m", settings)
     try:
         yield provider
@@ -45,7 +44,7 @@ async def provider_for(url: str, **more: object) -> AsyncIterator[OpenAiHttpProv
 
 async def failing(provider: OpenAiHttpProvider, budget: Budget | None = None) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
-        async with aclosing(provider.generate(ASKED, budget or Budget(20))) as chunks:
+        async with aclosing(provider.generate(ASKED, budget or Budget(20), KEY)) as chunks:
             async for _ in chunks:
                 pass
     return caught.value
@@ -78,7 +77,7 @@ async def test_what_is_asked() -> None:
         "extra_body": {"thinking": {"type": "off"}},
     }
     async with serve(says(SERVED)) as upstream, provider_for(upstream.url + "/?api-version=1", **more) as provider:
-        await take(provider, prompt=prompt)
+        await take_with(KEY, provider, prompt)
         request = upstream.requests[0]
     assert json.loads(request.body) == {
         "model": "vendor-model",
@@ -369,7 +368,10 @@ async def test_leaving_closes_the_connection() -> None:
 
 @pytest.mark.parametrize("handler", [hangs, drips])
 async def test_cancelling_closes_the_connection(handler: object) -> None:
-    async with serve(handler) as upstream, provider_for(upstream.url) as provider:  # type: ignore[arg-type]
+    async with (
+        serve(handler, says(SERVED)) as upstream,  # type: ignore[arg-type]
+        provider_for(upstream.url, max_connections=1) as provider,
+    ):
         task = asyncio.create_task(take(provider))
         while not upstream.requests:
             await asyncio.sleep(0.001)
@@ -378,7 +380,7 @@ async def test_cancelling_closes_the_connection(handler: object) -> None:
             await task
         await asyncio.wait_for(upstream.requests[0].closed_by_client.wait(), 5)
         # The place is free again.
-        assert not provider._places.locked()
+        assert (await take(provider, Budget(5)))[0].complete
 
 
 async def test_closing_the_provider_ends_calls_under_way() -> None:
@@ -419,6 +421,16 @@ async def test_the_key_stays_out_of_errors() -> None:
             while error is not None:
                 assert KEY not in repr(error) + str(error) + repr(vars(error))
                 error = error.__cause__
+
+
+@pytest.mark.parametrize("key", [KEY + "\n", KEY + "\r\nx: y", "密钥"])
+async def test_a_key_that_no_header_can_hold_is_a_wrong_one(key: str) -> None:
+    async with serve(says(SERVED)) as upstream, provider_for(upstream.url) as provider:
+        with pytest.raises(ProviderError) as caught:
+            await anext(provider.generate(ASKED, Budget(20), key))
+        assert caught.value.kind is ErrorClass.AUTH
+        assert key not in str(caught.value)
+        assert upstream.connections == 0
 
 
 @pytest.mark.parametrize(
