@@ -3,12 +3,14 @@
 import asyncio
 import gc
 import re
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from program import operations
@@ -24,6 +26,8 @@ from server.memory.recall import RecentRounds
 from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
+from server.routing import base as routing
+from server.routing.intents import Intents
 from server.routing.router import Router
 from server.serve import Port, credentials_of, serving
 from server.settings import Settings
@@ -48,6 +52,7 @@ the throughput. Holds as long as the writer is a thread of this interpreter.
 """
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}").fullmatch
+_NODE_ID: Final = re.compile(r"[a-zA-Z0-9._-]{1,64}").fullmatch
 
 
 # --- before anything is opened ------------------------------------------------------------
@@ -61,6 +66,7 @@ def plan(settings: Settings) -> Iterator[str]:
     """
     _check_addresses(settings)
     _check_callers(settings)
+    _check_node_id(settings.node_id)
     credentials_of(settings.grpc.tls)
     _check_rooms(settings)
     guard = "TLS" if settings.grpc.tls.certificate_file else "no TLS"
@@ -96,6 +102,11 @@ def _check_addresses(settings: Settings) -> None:
             raise SettingsError("operations.address", str(error)) from None
 
 
+def _check_node_id(node_id: str) -> None:
+    if node_id and _NODE_ID(node_id) is None:
+        raise SettingsError("node_id", "must be 1 to 64 characters of [a-zA-Z0-9._-], or empty for a random one")
+
+
 def _check_callers(settings: Settings) -> None:
     names: set[str] = set()
     for index, caller in enumerate(settings.grpc.callers):
@@ -116,7 +127,7 @@ def _check_rooms(settings: Settings) -> None:
     if not folder.is_dir():
         raise SettingsError("store.path", f"is in the folder {folder}, which does not exist; make it")
     try:
-        Assistants(settings.assistants, frozenset(settings.models))
+        Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
     except ValueError as error:
         raise _setting_error(error) from None
 
@@ -165,6 +176,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         CannotStart: if a file or a port is taken.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if not settings.node_id:
+        settings = msgspec.structs.replace(settings, node_id=secrets.token_hex(8))
     metrics, health = Metrics(), Health(_STORE, _TURNS, _PORT)
     async with AsyncExitStack() as stack:
         # First, so that /livez answers while the store brings its schema up to date.
@@ -257,12 +270,15 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
             build_backends(settings.models), {name: entry.max_attempts for name, entry in settings.models.items()}
         )
         stack.push_async_callback(provider.aclose)
+        intents = Intents(settings.assistants, provider, routing.Unobserved())
+        stack.push_async_callback(intents.aclose)
         room = TurnRoom(
             settings,
             store=store,
             memory=RecentRounds(store.recent_rounds, settings.memory.conversations),
             cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
             shared=SharedCalls(),
+            intents=intents,
             provider=provider,
             observer=metrics,
         )

@@ -1,7 +1,7 @@
 """Whether a turn may begin at all."""
 
 from server.domain import Ask
-from server.errors import InputTooLong, Overloaded, ShuttingDown
+from server.errors import InputTooLong, Overloaded, RouteLoop, ShuttingDown
 from server.settings import TurnSettings
 from server.turn.register import Register
 
@@ -12,8 +12,10 @@ _RETRY_AFTER_SECONDS = 2.0
 class Admission:
     """The door: open, full, or closing."""
 
-    def __init__(self, settings: TurnSettings, register: Register) -> None:
+    def __init__(self, settings: TurnSettings, register: Register, node_id: str = "") -> None:
+        """Args: ``node_id`` is this server's name where servers stand in front of one another."""
         self._settings = settings
+        self._node_id = node_id
         self._register = register
         self._closing = False
 
@@ -27,6 +29,14 @@ class Admission:
             raise ShuttingDown
         if self._register.running >= self._settings.max_turns:
             raise Overloaded(_RETRY_AFTER_SECONDS)
+
+    def check_way(self, ask: Ask) -> None:
+        """Raises ``RouteLoop`` if the turn has passed this server before.
+
+        Also for one that would attach: the turn it would attach to waits for this very call.
+        """
+        if self._node_id in ask.via:
+            raise RouteLoop(self._node_id)
 
     def check_length(self, ask: Ask) -> None:
         """Raises ``InputTooLong``."""

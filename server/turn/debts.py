@@ -71,6 +71,7 @@ class Debts:
         A caller that gives up halfway changes nothing: the writing goes on, and its next
         request with the same id finds the turn.
         """
+        self._admission.check_way(ask)
         live = self._register.find(ask.name)
         if live is not None and live.owed:
             live.check_same(ask)
@@ -83,8 +84,7 @@ class Debts:
         return await asyncio.shield(task)
 
     async def _take_on(self, ask: Ask, owed: Owed) -> Turn:
-        assistant = self._assistants.get(ask.assistant)
-        self._assistants.model(assistant, ask.options.model)
+        self._assistants.check(ask)
         self._admission.check_open()
         refusal = self._refusal(ask)
         ticket = self._lanes.enter(ask.name.conversation, always=True)

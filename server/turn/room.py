@@ -10,6 +10,7 @@ from server.cache.base import ReplyCache
 from server.cache.coalesce import SharedCalls
 from server.llm.base import Provider
 from server.memory.base import Memory
+from server.routing.base import IntentChooser
 from server.settings import Settings
 from server.store.base import TurnStore
 from server.turn.admission import Admission
@@ -38,6 +39,7 @@ class TurnRoom:
         memory: Memory,
         cache: ReplyCache,
         shared: SharedCalls,
+        intents: IntentChooser,
         provider: Provider,
         observer: TurnObserver,
         clock: Callable[[], float] = time.time,
@@ -48,13 +50,13 @@ class TurnRoom:
             ValueError: for assistants that do not fit the models.
         """
         limits = settings.turns
-        assistants = Assistants(settings.assistants, frozenset(settings.models))
+        assistants = Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
         register = Register(limits.linger_seconds, limits.keep_ended_seconds)
         lanes = Lanes(limits.max_waiting_per_conversation)
-        engine = Engine(settings, assistants, store, memory, cache, shared, provider, observer)
+        engine = Engine(settings, assistants, store, memory, cache, shared, intents, provider, observer)
         self.register = register
         self._shared = shared
-        self._admission = Admission(limits, register)
+        self._admission = Admission(limits, register, settings.node_id)
         self._runner = Runner(limits, engine, register, assistants, store, memory, observer, clock)
         self.deliveries = Deliveries(settings.delivery, store, observer, clock)
         self._debts = Debts(

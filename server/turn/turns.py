@@ -90,6 +90,7 @@ class Turns:
 
     async def _begin(self, ask: Ask, budget: Budget) -> tuple[LiveTurn | StoredTurn, bool]:
         """The turn of this name, and whether it existed."""
+        self._admission.check_way(ask)
         if ask.repeatable:
             existing = await self._existing(ask)
             if existing is not None:
@@ -111,7 +112,7 @@ class Turns:
 
     def _check(self, ask: Ask) -> None:
         """Refuses before anything has begun."""
-        self._assistants.model(self._assistants.get(ask.assistant), ask.options.model)
+        self._assistants.check(ask)
         self._admission.check_length(ask)
         self._admission.check_open()
 
