@@ -8,7 +8,7 @@ another.
 
 import enum
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -160,6 +160,13 @@ RETRYABLE = frozenset(
     }
 )
 """The classes for which a second attempt can help, as long as no text was passed on."""
+
+
+NO_MODEL_TAKES_PICTURES: Final = "media"
+"""The ``code`` of a ``BAD_REQUEST`` when a prompt has pictures that none of its models takes."""
+
+ROUTE_LOOP: Final = "ROUTE_LOOP"
+"""The ``code`` of a ``BAD_REQUEST`` when servers stand in front of one another in a circle."""
 
 
 class ProviderError(Exception):

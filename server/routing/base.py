@@ -6,7 +6,31 @@ from typing import Protocol
 import msgspec
 
 from server.budget import Budget
-from server.domain import Usage
+from server.domain import Ask, Usage
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Who is to answer a question, and how freely."""
+
+    models: tuple[str, ...]
+    """Models or splits in order of preference; at least one."""
+    intent: str = ""
+    temperature: float | None = None
+    """``None``: the assistant's."""
+    max_output_tokens: int | None = None
+    """``None``: the assistant's."""
+
+
+class IntentChooser(Protocol):
+    """Finds out what kind of question it is."""
+
+    async def choose(self, assistant: str, ask: Ask, budget: Budget) -> Choice:
+        """The choice for a question. Never fails: what cannot be told is answered by the assistant's own models.
+
+        Args:
+            assistant: its identifier, which exists; an intent or a model that ``ask`` wants exists too.
+        """
+        ...
 
 
 class CallFacts(msgspec.Struct, frozen=True):

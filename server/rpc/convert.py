@@ -6,6 +6,7 @@ which are built and then copied, and 2.9 µs through nested dictionaries. Where 
 stops copying what a constructor is given, constructors read better.
 """
 
+import msgspec
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from server.domain import (
@@ -64,6 +65,10 @@ def ask(request: conversation_pb2.ConverseRequest, request_id: str, caller: str)
         request_id: to be used where the request has none.
     """
     chosen = request.request_id
+    chosen_options = options(request.options) if request.HasField("options") else NO_OPTIONS
+    if request.history:
+        # Whoever brings the memory keeps it: ours is neither read nor written.
+        chosen_options = msgspec.structs.replace(chosen_options, bypass_memory=True)
     return Ask(
         name=TurnName(request.conversation[_CONVERSATION:], chosen or request_id),
         input=content(request.input),
@@ -72,7 +77,7 @@ def ask(request: conversation_pb2.ConverseRequest, request_id: str, caller: str)
         sender=sender(request.sender) if request.HasField("sender") else None,
         channel=request.channel,
         language_code=request.language_code,
-        options=options(request.options) if request.HasField("options") else NO_OPTIONS,
+        options=chosen_options,
         caller=caller,
         history=tuple(
             Said(message.role == conversation_pb2.HistoryMessage.PERSON, message.text) for message in request.history

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.domain import ProgressStage
+from server.domain import ProgressStage, ReplacementCause
 from server.turn.live import LiveTurn
 
 
@@ -55,6 +55,13 @@ class Pace:
             self._held.clear()
             self._next_flush = self._loop.time() + self._interval
             self._live.add(text)
+
+    def begin_anew(self, text: str) -> None:
+        """Takes everything back, what is held too, and shows this text at once in its place."""
+        self._stop_silence()
+        self.drop()
+        self._next_flush = self._loop.time() + self._interval
+        self._live.replace(text, ReplacementCause.FAILOVER)
 
     def drop(self) -> None:
         """Forgets what is held: it is being taken back before it was shown."""

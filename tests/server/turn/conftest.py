@@ -15,6 +15,8 @@ from server.cache.inprocess import InProcessReplyCache
 from server.domain import Ask, Content, Event, FinishReason, Owed, Turn, TurnName, TurnOptions, Usage
 from server.llm.base import Chunk, Prompt
 from server.memory.recall import RecentRounds
+from server.routing import base as routing
+from server.routing.intents import Intents
 from server.settings import Settings
 from server.store.sqlite import open_sqlite
 from server.turn.base import Delivery, Hello, Report
@@ -155,6 +157,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
                 memory=RecentRounds(store.recent_rounds, 100),
                 cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
                 shared=SharedCalls(),
+                intents=Intents(settings.assistants, model, routing.Unobserved()),
                 provider=model,
                 observer=Unobserved(),
             )

@@ -396,9 +396,9 @@ async def test_what_cannot_be_asked_is_refused_before_anything_begins(room: Turn
         await room.turns.converse(msgspec.structs.replace(ask(), assistant="nobody"), LONG)
     with pytest.raises(InvalidField):
         await room.turns.converse(ask(options=TurnOptions(model="no-such")), LONG)
-    picture = msgspec.structs.replace(ask(), input=Content((MediaPart("image/png", b"x"),)))
+    document = msgspec.structs.replace(ask(), input=Content((MediaPart("application/pdf", b"x"),)))
     with pytest.raises(MediaNotSupported):
-        await room.turns.converse(picture, LONG)
+        await room.turns.converse(document, LONG)
     assert not model.prompts
 
 
