@@ -26,7 +26,6 @@ from server.memory.recall import RecentRounds
 from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
-from server.routing import base as routing
 from server.routing.intents import Intents
 from server.routing.router import Router
 from server.serve import Port, credentials_of, serving
@@ -270,7 +269,7 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
             build_backends(settings.models), {name: entry.max_attempts for name, entry in settings.models.items()}
         )
         stack.push_async_callback(provider.aclose)
-        intents = Intents(settings.assistants, provider, routing.Unobserved())
+        intents = Intents(settings.assistants, provider, metrics.models)
         stack.push_async_callback(intents.aclose)
         room = TurnRoom(
             settings,

@@ -2,7 +2,7 @@
 
 No label ever names a person, a conversation or a turn; values of labels come from
 enumerations, from the settings or from the contract, so the number of series has a bound
-(below 500). Children of labels are bound once, because looking one up costs four times
+(below 2000, with ten models). Children of labels are bound once, because looking one up costs four times
 as much as counting.
 """
 
@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from server.domain import CacheOutcome, FinishReason, Turn, TurnState
 from server.llm.base import ErrorClass
+from server.ops.model_metrics import ModelMetrics
 
 PREFIX: Final = "weconverse_"
 
@@ -52,6 +53,56 @@ CATALOGUE: Final = (
     Definition("model_errors_total", "counter", "Model calls that were given up on.", ("model", "class")),
     Definition(
         "model_tokens_total", "counter", "Tokens that models read and wrote, as they count them.", ("direction",)
+    ),
+    Definition(
+        "model_attempts_total",
+        "counter",
+        "Calls to backends that ended: ok, cancelled, or the class of the error.",
+        ("model", "outcome"),
+    ),
+    Definition(
+        "model_first_text_seconds",
+        "histogram",
+        "Seconds from a call to a backend to its first text or thought.",
+        ("model",),
+        _SLOW,
+    ),
+    Definition(
+        "model_used_tokens_total",
+        "counter",
+        "Tokens of calls to backends, by estimate where a backend does not count. Cached input is a part of input.",
+        ("model", "direction"),
+    ),
+    Definition(
+        "model_cost_total", "counter", "Money spent, in the currency of the prices in the settings.", ("model",)
+    ),
+    Definition(
+        "model_failovers_total",
+        "counter",
+        "Replies that another model took over from this one, before or after the first text.",
+        ("model", "when"),
+    ),
+    Definition(
+        "model_breaker_open", "gauge", "The circuit breaker: 1 open, 0.5 letting a probe through, 0 closed.", ("model",)
+    ),
+    Definition("model_keys_usable", "gauge", "Keys that are neither refused nor resting.", ("model",)),
+    Definition(
+        "model_key_age_ratio",
+        "gauge",
+        "The age of a key as a share of `max_age_days`: above 0.9 it should be replaced.",
+        ("model", "key"),
+    ),
+    Definition(
+        "limits_reached_total",
+        "counter",
+        "Calls that ran into a limit of this service; `enforced` is false in shadow mode.",
+        ("scope", "enforced"),
+    ),
+    Definition(
+        "intents_total",
+        "counter",
+        "Questions by intent, and who chose it: caller, rule, classifier or default.",
+        ("assistant", "intent", "by"),
     ),
     Definition("inbox_depth", "gauge", "Turns that are owed to people and not yet delivered."),
     Definition(
@@ -88,6 +139,7 @@ class Metrics:
         self._histograms: dict[str, Histogram] = {}
         for definition in CATALOGUE:
             self._register(definition)
+        self.models: Final = ModelMetrics(self._counters, self._gauges, self._histograms)
         self._bind()
 
     def _register(self, definition: Definition) -> None:
