@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from server.domain import Round
-from server.memory.tokens import estimate_message
+from server.tokens import estimate_message
 
 
 def select_rounds(

@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.domain import Round
-from server.memory.tokens import estimate_message
 from server.memory.window import select_rounds
+from server.tokens import estimate_message
 
 ROUNDS = tuple(Round(f"问题{place}", f"回答{place}", float(place)) for place in range(5))
 COST = estimate_message("问题0") + estimate_message("回答0")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.memory.tokens import TOKENS_PER_MESSAGE, estimate, estimate_message
+from server.tokens import TOKENS_PER_MESSAGE, estimate, estimate_message
 
 
 @pytest.mark.parametrize(
