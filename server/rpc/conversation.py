@@ -107,7 +107,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         response = pb.BatchConverseResponse(index=index)
         try:
             checks.converse(request, f"requests[{index}].")
-            ask = convert.ask(request, self._new_id(), current.get().caller)
+            ask = convert.ask(request, self._new_id(), current.get().caller, patient=True)
             async with places:
                 turn = await self._turns.converse(ask, budget)
             convert.fill_turn(response.turn, turn)

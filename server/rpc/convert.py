@@ -58,11 +58,12 @@ def assistant_id(name: str) -> str:
     return name[_ASSISTANT:] or "default"
 
 
-def ask(request: conversation_pb2.ConverseRequest, request_id: str, caller: str) -> Ask:
+def ask(request: conversation_pb2.ConverseRequest, request_id: str, caller: str, *, patient: bool = False) -> Ask:
     """A request → what a turn begins with.
 
     Args:
         request_id: to be used where the request has none.
+        patient: whether nobody watches the text arrive.
     """
     chosen = request.request_id
     chosen_options = options(request.options) if request.HasField("options") else NO_OPTIONS
@@ -83,6 +84,7 @@ def ask(request: conversation_pb2.ConverseRequest, request_id: str, caller: str)
             Said(message.role == conversation_pb2.HistoryMessage.PERSON, message.text) for message in request.history
         ),
         via=tuple(request.via),
+        patient=patient,
     )
 
 
