@@ -1,4 +1,7 @@
-"""Writes the committed stubs from `proto/`, or checks them.
+"""Writes the committed stubs, or checks them: the contract's, and those of vendors' protocols.
+
+The contract lies in `proto/`, and its stubs in `clients/`. The messages of vendors lie in
+`server/llm/wire/`, and their stubs beside them.
 
 The generator is a pinned, older grpcio-tools: stubs need a runtime at least as new as
 their generator, and people who install the client bring runtimes of their own.
@@ -9,11 +12,13 @@ import filecmp
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 CLIENTS = ROOT / "clients"
+WIRE = Path("server/llm/wire")
 
 
 def _google_protos() -> Path:
@@ -22,7 +27,8 @@ def _google_protos() -> Path:
     return Path(next(iter(google.api.__path__))).parent.parent
 
 
-def _protoc(*arguments: str) -> None:
+def _protoc(root: Path, files: Iterable[Path], *arguments: str) -> None:
+    """Runs protoc; names in descriptors and imports in stubs are paths below `root`."""
     import grpc_tools
 
     well_known = Path(grpc_tools.__file__).parent / "_proto"
@@ -32,47 +38,51 @@ def _protoc(*arguments: str) -> None:
             sys.executable,
             "-m",
             "grpc_tools.protoc",
-            f"--proto_path={PROTO}",
+            f"--proto_path={root}",
             f"--proto_path={_google_protos()}",
             f"--proto_path={well_known}",
             f"--plugin=protoc-gen-mypy={binaries / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={binaries / 'protoc-gen-mypy_grpc'}",
             *arguments,
-            *(str(path.relative_to(PROTO)) for path in sorted(PROTO.rglob("*.proto"))),
+            *(str(path.relative_to(root)) for path in sorted(files)),
         ],
         check=True,
     )
 
 
-def generate(target: Path) -> None:
-    """Writes all stubs below `target`."""
+def generate(clients: Path, root: Path) -> None:
+    """Writes the stubs of the contract below `clients`, and those of vendors below `root`."""
     _protoc(
-        f"--python_out={target}",
-        f"--grpc_python_out={target}",
-        f"--mypy_out=quiet:{target}",
-        f"--mypy_grpc_out=quiet:{target}",
+        PROTO,
+        PROTO.rglob("*.proto"),
+        f"--python_out={clients}",
+        f"--grpc_python_out={clients}",
+        f"--mypy_out=quiet:{clients}",
+        f"--mypy_grpc_out=quiet:{clients}",
     )
     for folder in ("weconverse/v1", "weconverse/provider", "weconverse/provider/v1"):
-        (target / folder / "__init__.py").write_text('"""Generated from proto/; do not edit."""\n', encoding="utf-8")
+        (clients / folder / "__init__.py").write_text('"""Generated from proto/; do not edit."""\n', encoding="utf-8")
+    # Messages only: their methods are called by path.
+    _protoc(ROOT, (ROOT / WIRE).glob("*.proto"), f"--python_out={root}", f"--mypy_out=quiet:{root}")
 
 
-def _generated(root: Path) -> dict[str, Path]:
-    folders = (root / "weconverse" / "v1", root / "weconverse" / "provider")
-    return {
-        str(path.relative_to(root)): path
-        for folder in folders
-        for path in folder.rglob("*.py*")
+def _generated(clients: Path, root: Path) -> dict[str, Path]:
+    found = {
+        f"clients/{path.relative_to(clients)}": path
+        for folder in ("weconverse/v1", "weconverse/provider")
+        for path in (clients / folder).rglob("*.py*")
         if "__pycache__" not in path.parts
     }
+    return found | {str(path.relative_to(root)): path for path in (root / WIRE).glob("*_pb2.py*")}
 
 
 def _drift() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         fresh_root = Path(folder)
-        for part in ("weconverse/v1", "weconverse/provider/v1"):
+        for part in ("clients/weconverse/v1", "clients/weconverse/provider/v1", WIRE):
             (fresh_root / part).mkdir(parents=True)
-        generate(fresh_root)
-        fresh, committed = _generated(fresh_root), _generated(CLIENTS)
+        generate(fresh_root / "clients", fresh_root)
+        fresh, committed = _generated(fresh_root / "clients", fresh_root), _generated(CLIENTS, ROOT)
         return sorted(
             name
             for name in fresh.keys() | committed.keys()
@@ -147,7 +157,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail on drift, findings or breaks")
     if parser.parse_args().check:
         return check()
-    generate(CLIENTS)
+    generate(CLIENTS, ROOT)
     return 0
 
 
