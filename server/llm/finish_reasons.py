@@ -54,6 +54,17 @@ FAILURES: Final[dict[str, ErrorClass]] = {
 }
 """Words that say that the reply broke off."""
 
-TOOL_CALLS: Final = frozenset({"tool_calls", "tool_call", "tool_use", "function_call", "reason_tool_calls"})
+TOOL_CALLS: Final = frozenset(
+    {
+        "tool_calls",
+        "tool_call",
+        "tool_use",
+        "function_call",
+        "reason_tool_calls",
+        "malformed_function_call",
+        "unexpected_tool_call",
+        "too_many_tool_calls",
+    }
+)
 """Words that say that the model waits for a tool. This service offers none, so such a
 reply is not an answer, and counts as broken off."""

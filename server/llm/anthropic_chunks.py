@@ -1,0 +1,150 @@
+"""Turns the body of an Anthropic-style answer (Messages API) into chunks. Pure."""
+
+from typing import Any, Final
+
+import msgspec
+
+from server.domain import Usage
+from server.llm.base import ErrorClass, ProviderError
+from server.llm.body_reader import BodyReader, PatientDecoder
+from server.llm.failures import failure_in_stream
+from server.llm.sse import ServerSentEvent
+from server.llm.think import ThinkSplitter
+
+
+class Counts(msgspec.Struct, gc=False):
+    """``usage``. A later one leaves out what has not changed."""
+
+    input_tokens: int | None = None
+    """Without those that were read from the cache, or written to it."""
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class Block(msgspec.Struct, gc=False):
+    """A stretch of a message: text, a thought, a tool call. Or its beginning, or a piece of it."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    stop_reason: str | None = None
+    """Of the delta that ends a message."""
+
+
+class Message(msgspec.Struct, gc=False):
+    """A whole message, or what its first event knows of it."""
+
+    content: list[Block] | None = None
+    stop_reason: str | None = None
+    usage: Counts | None = None
+
+
+class Event(Message, gc=False):
+    """An event of a stream, or a whole message in its place: their fields do not clash."""
+
+    type: str = ""
+    message: Message | None = None
+    content_block: Block | None = None
+    delta: Block | None = None
+    error: Any = None
+
+
+_decode: Final = PatientDecoder(Event)
+
+
+class ReplyReader(BodyReader):
+    """Reads one reply of a Messages API, streamed or not.
+
+    Thoughts of servers without a reasoning parser stand in the text between tags; they
+    are told apart here, unless the server has shown that it does so itself.
+    """
+
+    def __init__(self, model: str) -> None:
+        """Args: the name of the route."""
+        super().__init__(model)
+        self._counts = Counts()
+        self._think: ThinkSplitter | None = ThinkSplitter()
+
+    def _read_event(self, event: ServerSentEvent) -> None:
+        if event.event == b"error":
+            self.fail(failure_in_stream(event.data))
+        elif not event.data.startswith(b"[DONE]"):
+            self._read(event.data, event.event.decode("utf-8", "replace"))
+
+    def _read_body(self, body: bytes) -> None:
+        self._read(body, "")
+
+    def _read(self, data: bytes, named: str) -> None:
+        try:
+            event = _decode(data)
+        except ValueError as error:
+            self._malformed(error)
+            return
+        kind = event.type or named
+        if event.error or kind in ("", "error"):
+            # An object without a type is none of this protocol's: at best an error in a shape of its own.
+            self.fail(failure_in_stream(data))
+        elif kind == "message":
+            self._read_message(event)
+        elif kind == "message_start" and event.message is not None:
+            self._read_message(event.message)
+        elif kind in ("content_block_start", "content_block_delta"):
+            self._read_block(event.content_block or event.delta)
+        elif kind == "message_delta":
+            self._count(event.usage)
+            self._read_end(event.delta.stop_reason if event.delta is not None else None)
+        elif kind == "message_stop":
+            self.done = True
+            self.fail(ProviderError(ErrorClass.INCOMPLETE, "the reply ended without a finish reason"))
+
+    def _read_message(self, message: Message) -> None:
+        self._count(message.usage)
+        for block in message.content or ():
+            self._read_block(block)
+        self._read_end(message.stop_reason)
+
+    def _read_block(self, block: Block | None) -> None:
+        if block is None:
+            return
+        if block.type == "tool_use":
+            self.asked_for_tool = True
+        if block.thinking:
+            self._stop_splitting()
+            self.put(thought=block.thinking)
+        if block.text:
+            self._read_text(block.text)
+
+    def _read_text(self, text: str) -> None:
+        if self._think is None:
+            self.put(text)
+            return
+        # Half a tag that is held back has arrived all the same.
+        self.arrived = True
+        thought, text = self._think.feed(text)
+        self.put(text, thought)
+        if self._think.plain:
+            self._think = None
+
+    def _read_end(self, reason: str | None) -> None:
+        if reason:
+            self._stop_splitting()
+            self.end(reason)
+
+    def _stop_splitting(self) -> None:
+        if self._think is not None:
+            thought, text = self._think.close()
+            self.put(text, thought)
+            self._think = None
+
+    def _count(self, counts: Counts | None) -> None:
+        if counts is None:
+            return
+        for field in Counts.__struct_fields__:
+            value = getattr(counts, field)
+            if value is not None:
+                setattr(self._counts, field, value)
+        known = self._counts
+        cached = known.cache_read_input_tokens or 0
+        read = (known.input_tokens or 0) + cached + (known.cache_creation_input_tokens or 0)
+        self.usage = Usage(read, known.output_tokens or 0, cached_input_token_count=cached)
