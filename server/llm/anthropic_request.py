@@ -1,0 +1,81 @@
+"""What the Messages API of Anthropic, and of those who copy it, is asked. Pure."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Final
+
+from server.llm.alternating import Side, alternate
+from server.llm.base import Image, Prompt
+
+DEFAULT_MAX_TOKENS: Final = 4096
+"""The cap on output of a prompt that has none: the API insists on one."""
+
+THINKING_TOKENS: Final = 8192
+"""Tokens for thoughts, where they are switched on. They count against the API's cap, and would
+otherwise leave nothing of it for the reply; so they come on top."""
+
+
+def messages_body(
+    prompt: Prompt,
+    *,
+    model: str,
+    temperature: float | None,
+    thinking: Mapping[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """The body of a streamed request.
+
+    Args:
+        prompt: its temperature is not read.
+        model: the model's name at the vendor.
+        temperature: within what the vendor takes. Left out where the model is to think, which
+            bears no other than its own.
+        thinking: the object that switches thinking, such as ``{"type": "enabled"}``; the budget
+            that this one needs is added.
+        extra: fields that go before all others.
+    """
+    extra = extra or {}
+    switch = extra.get("thinking", thinking)
+    thoughts = dict(switch) if isinstance(switch, Mapping) else {}
+    thinks = bool(thoughts) and thoughts.get("type") != "disabled"
+    if thoughts.get("type") == "enabled":
+        thoughts.setdefault("budget_tokens", THINKING_TOKENS)
+    conversation = alternate(prompt.messages)
+    body: dict[str, object] = {
+        "model": model,
+        "max_tokens": (prompt.max_output_tokens or DEFAULT_MAX_TOKENS) + (_room(thoughts) if thinks else 0),
+        "messages": [_message(side) for side in conversation.sides],
+        "stream": True,
+    }
+    if conversation.instructions:
+        body["system"] = conversation.instructions
+    if temperature is not None and not thinks:
+        body["temperature"] = temperature
+    if prompt.user:
+        body["metadata"] = {"user_id": prompt.user}
+    body.update(extra)
+    if thoughts:
+        body["thinking"] = thoughts
+    return body
+
+
+def _room(thoughts: Mapping[str, object]) -> int:
+    budget = thoughts.get("budget_tokens")
+    return budget if isinstance(budget, int) else THINKING_TOKENS
+
+
+def _message(side: Side) -> dict[str, object]:
+    # Only people show pictures, and a picture is best seen before what is asked about it.
+    blocks: list[dict[str, object]] = []
+    for message in side.messages:
+        if side.by_person:
+            blocks.extend({"type": "image", "source": _source(image)} for image in message.images)
+        if message.text.strip():
+            blocks.append({"type": "text", "text": message.text})
+    return {"role": "user" if side.by_person else "assistant", "content": blocks}
+
+
+def _source(image: Image) -> dict[str, str]:
+    if image.data:
+        return {"type": "base64", "media_type": image.mime_type, "data": b64encode(image.data).decode("ascii")}
+    return {"type": "url", "url": image.uri}
