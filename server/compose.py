@@ -266,7 +266,8 @@ async def _operations(settings: Settings, health: Health, metrics: Metrics, stac
 async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, stack: AsyncExitStack) -> TurnRoom:
     try:
         provider = Router(
-            build_backends(settings.models), {name: entry.max_attempts for name, entry in settings.models.items()}
+            build_backends(settings.models, settings.node_id),
+            {name: entry.max_attempts for name, entry in settings.models.items()},
         )
         stack.push_async_callback(provider.aclose)
         intents = Intents(settings.assistants, provider, metrics.models)
