@@ -25,12 +25,29 @@ class Delta(msgspec.Struct, gc=False):
     function_call: Raw = _NOTHING
 
 
+class PromptDetails(msgspec.Struct, gc=False):
+    """What OpenAI, and most others, say about the tokens that were read."""
+
+    cached_tokens: int | None = None
+
+
 class TokenCounts(msgspec.Struct, gc=False):
     """``usage``."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    prompt_tokens_details: PromptDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's name for it."""
+    cached_tokens: int | None = None
+    """Moonshot's."""
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompt that the vendor had in a cache of its own."""
+        details = self.prompt_tokens_details
+        return (details and details.cached_tokens) or self.prompt_cache_hit_tokens or self.cached_tokens or 0
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -170,8 +187,14 @@ def _whole_characters(text: str) -> str:
 def _counts(found: object) -> TokenCounts | None:
     if not isinstance(found, dict) or not found:
         return None
+    details = found.get("prompt_tokens_details")
     return TokenCounts(
-        _number(found.get("prompt_tokens")), _number(found.get("completion_tokens")), _number(found.get("total_tokens"))
+        _number(found.get("prompt_tokens")),
+        _number(found.get("completion_tokens")),
+        _number(found.get("total_tokens")),
+        PromptDetails(_number(details.get("cached_tokens"))) if isinstance(details, dict) else None,
+        _number(found.get("prompt_cache_hit_tokens")),
+        _number(found.get("cached_tokens")),
     )
 
 
