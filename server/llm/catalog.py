@@ -1,9 +1,13 @@
 """Makes the backends that the settings name. The only file of this room that names them all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from server.llm.base import Backend
+from server.llm.endpoint import ModelEndpoint, endpoint_of
 from server.llm.openai_http import OpenAiHttpProvider
 from server.llm.script import SHIPPED, Script, load_script
 from server.llm.scripted import ScriptedProvider
@@ -21,25 +25,33 @@ def build_backends(settings: Mapping[str, ModelSettings], node_id: str = "") -> 
         ValueError: for an entry that cannot work. The message begins with the field,
             such as ``models.default.base_url``, and says what to do.
     """
-    return {name: _backend(name, entry, node_id) for name, entry in settings.items()}
+    return {name: _backend(endpoint_of(name, entry), node_id) for name, entry in settings.items()}
 
 
-def _backend(name: str, entry: ModelSettings, node_id: str) -> Backend:
-    if entry.protocol == "scripted":
-        return ScriptedProvider(name, entry, _script(name, entry))
-    if entry.protocol == "weconverse":
-        return _edge(name, entry, node_id)
+def _backend(endpoint: ModelEndpoint, node_id: str) -> Backend:
+    build = _BUILDERS.get(endpoint.protocol)
+    if build is None:
+        spoken = ", ".join(_BUILDERS)
+        raise ValueError(
+            f"models.{endpoint.name}.protocol: {endpoint.protocol} is not spoken here; take one of {spoken}"
+        )
+    return build(endpoint, node_id)
+
+
+def _openai(endpoint: ModelEndpoint, node_id: str) -> Backend:
+    return OpenAiHttpProvider(endpoint)
+
+
+def _edge(endpoint: ModelEndpoint, node_id: str) -> Backend:
+    entry = msgspec.structs.replace(endpoint.settings, target=endpoint.address)
     try:
-        return OpenAiHttpProvider(name, entry)
+        return WeConverseBackend(endpoint.name, entry, node_id)
     except ValueError as error:
-        raise ValueError(f"models.{name}.base_url: {error}") from error
+        raise ValueError(f"models.{endpoint.name}.{error}") from error
 
 
-def _edge(name: str, entry: ModelSettings, node_id: str) -> Backend:
-    try:
-        return WeConverseBackend(name, entry, node_id)
-    except ValueError as error:
-        raise ValueError(f"models.{name}.{error}") from error
+def _scripted(endpoint: ModelEndpoint, node_id: str) -> Backend:
+    return ScriptedProvider(endpoint.name, endpoint.settings, _script(endpoint.name, endpoint.settings))
 
 
 def _script(name: str, entry: ModelSettings) -> Script:
@@ -47,3 +59,11 @@ def _script(name: str, entry: ModelSettings) -> Script:
         return load_script(Path(entry.script_file) if entry.script_file else SHIPPED)
     except (OSError, ValueError) as error:
         raise ValueError(f"models.{name}.script_file: {error}") from error
+
+
+_BUILDERS: Final[Mapping[str, Callable[[ModelEndpoint, str], Backend]]] = {
+    "openai_chat": _openai,
+    "weconverse": _edge,
+    "scripted": _scripted,
+}
+"""How each protocol is spoken; the second argument is this server's ``node_id``."""

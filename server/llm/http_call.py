@@ -7,7 +7,7 @@ A backend brings the address, the headers, the body and a reader for what comes 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from urllib.parse import quote
 
@@ -109,17 +109,30 @@ class HttpOrigin:
         self._closed = False
 
     async def stream(self, request: Outgoing, reader: Reader, budget: Budget) -> AsyncGenerator[Chunk, None]:
-        """One reply, as :meth:`server.llm.base.Provider.generate` promises it."""
+        """One reply, as :meth:`server.llm.base.Provider.generate` promises it.
+
+        One chunk for each read, with everything that had arrived; at last the chunk with the end.
+        """
         try:
             async with self._place(budget):
                 whole = budget.part(self._settings.total_seconds)
                 first = whole.part(self._settings.first_token_seconds)
-                async with (
-                    self._answer(request, first) as response,
-                    aclosing(self._read(response, reader, first, whole)) as chunks,
-                ):
-                    async for chunk in chunks:
-                        yield chunk
+                async with self._answer(request, first) as response, _watched(response) as watchdog:
+                    while not (reader.done and response.content.at_eof()):
+                        watchdog.expect(self._patience(reader, first, whole))
+                        data = await self._next(response, reader, watchdog)
+                        # Nobody is late while the caller has the chunk.
+                        watchdog.rest()
+                        chunk = reader.feed(data) if data else None
+                        if chunk is not None:
+                            yield chunk
+                        if not data or reader.failure is not None:
+                            break
+                    watchdog.close()
+                    last = reader.close()
+                    if reader.unknown_finish:
+                        _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=reader.unknown_finish)
+                    yield last
         except ProviderError as error:
             raise self._named(error, request.key) from None
 
@@ -205,29 +218,6 @@ class HttpOrigin:
             )
         return self._session
 
-    async def _read(
-        self, response: aiohttp.ClientResponse, reader: Reader, first: Budget, whole: Budget
-    ) -> AsyncGenerator[Chunk, None]:
-        """One chunk for each read, with everything that had arrived; at last the chunk with the end."""
-        watchdog = Watchdog(response.close)
-        try:
-            while not (reader.done and response.content.at_eof()):
-                watchdog.expect(self._patience(reader, first, whole))
-                data = await self._next(response, reader, watchdog)
-                # Nobody is late while the caller has the chunk.
-                watchdog.rest()
-                chunk = reader.feed(data) if data else None
-                if chunk is not None:
-                    yield chunk
-                if not data or reader.failure is not None:
-                    break
-        finally:
-            watchdog.close()
-        last = reader.close()
-        if reader.unknown_finish:
-            _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=reader.unknown_finish)
-        yield last
-
     def _patience(self, reader: Reader, first: Budget, whole: Budget) -> float:
         """Seconds that the next bytes may take."""
         if reader.done:
@@ -298,6 +288,16 @@ class HttpOrigin:
             error.detail = error.detail.replace(key, "********")
             error.args = (f"{error.kind.value}: {error.detail}",)
         return error
+
+
+@asynccontextmanager
+async def _watched(response: aiohttp.ClientResponse) -> AsyncIterator[Watchdog]:
+    """A watchdog that closes the connection when the answer is late."""
+    watchdog = Watchdog(response.close)
+    try:
+        yield watchdog
+    finally:
+        watchdog.close()
 
 
 def tracing(prompt: Prompt) -> dict[str, str]:

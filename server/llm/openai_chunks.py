@@ -4,7 +4,7 @@ A reply is complete when a finish reason was seen, and by nothing else: not by
 ``[DONE]``, not by a clean end. What comes behind a finish reason can no longer spoil it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from server.domain import FinishReason, Usage
@@ -29,9 +29,12 @@ class ReplyReader:
     for every way of cutting the bytes.
     """
 
-    def __init__(self, model: str) -> None:
-        """Args: the name of the route, which goes into the first and the last chunk."""
+    def __init__(self, model: str, *, overrides: Mapping[str, ErrorClass] | None = None) -> None:
+        """Args: the name of the route, which goes into the first and the last chunk; codes that the
+        backend uses in its own way (see :func:`server.llm.failures.failure_of`).
+        """
         self._model = model
+        self._overrides = overrides
         self._named = False
         self._sse = SseDecoder()
         self._json: bytearray | None = None
@@ -126,7 +129,7 @@ class ReplyReader:
             if event.data.startswith(b"[DONE]"):
                 self.done = True
             elif event.event == b"error":
-                self._fail(failure_in_stream(event.data))
+                self._fail(failure_in_stream(event.data, overrides=self._overrides))
             elif event.data.strip():
                 self._read_piece(event.data)
 
@@ -137,7 +140,7 @@ class ReplyReader:
             self._fail(ProviderError(ErrorClass.INCOMPLETE, f"a piece of the reply is malformed: {error}"))
             return
         if body.is_error:
-            self._fail(failure_in_stream(data))
+            self._fail(failure_in_stream(data, overrides=self._overrides))
             return
         if body.usage is not None:
             # The last one stands: some servers count up from piece to piece.
@@ -215,4 +218,4 @@ def _usage(counts: TokenCounts | None) -> Usage | None:
         return None
     # xAI leaves thoughts out of the completion tokens, but not out of the total.
     output = max(counts.completion_tokens, counts.total_tokens - counts.prompt_tokens)
-    return Usage(counts.prompt_tokens, output)
+    return Usage(counts.prompt_tokens, output, cached_input_token_count=min(counts.cached, counts.prompt_tokens))

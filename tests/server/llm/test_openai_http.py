@@ -11,6 +11,7 @@ import pytest
 from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import ErrorClass, Message, Prompt, ProviderError, Role
+from server.llm.endpoint import endpoint_of
 from server.llm.openai_http import OpenAiHttpProvider
 from server.settings import ModelSettings
 from tests.server.llm import recording
@@ -35,7 +36,7 @@ KEY = "sk-very-secret-0123456789"
 @asynccontextmanager
 async def provider_for(url: str, **more: object) -> AsyncIterator[OpenAiHttpProvider]:
     settings = ModelSettings(base_url=url, **more)  # type: ignore[arg-type]
-    provider = OpenAiHttpProvider("m", settings)
+    provider = OpenAiHttpProvider(endpoint_of("m", settings))
     try:
         yield provider
     finally:
@@ -102,7 +103,7 @@ async def test_what_is_asked() -> None:
 
 async def test_what_is_not_set_is_not_asked() -> None:
     async with serve(says(SERVED)) as upstream:
-        provider = OpenAiHttpProvider("m", ModelSettings(base_url=upstream.url, send_stream_options=False))
+        provider = OpenAiHttpProvider(endpoint_of("m", ModelSettings(base_url=upstream.url, send_stream_options=False)))
         await take(provider)
         await provider.aclose()
         request = upstream.requests[0]
@@ -114,7 +115,7 @@ async def test_what_is_not_set_is_not_asked() -> None:
 @pytest.mark.parametrize("url", ["", "api.example.com/v1", "ftp://x/v1", "http://"])
 async def test_an_address_must_be_one(url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
-        OpenAiHttpProvider("m", ModelSettings(base_url=url))
+        endpoint_of("m", ModelSettings(base_url=url))
 
 
 CHATS = [

@@ -9,6 +9,7 @@ import pytest
 from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import RETRYABLE, Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.endpoint import endpoint_of
 from server.llm.openai_http import OpenAiHttpProvider
 from server.routing.router import Router
 from server.settings import ModelSettings
@@ -177,7 +178,7 @@ async def test_over_http() -> None:
     cut_later = HEAD + piece("好")
     clock = Clock()
     async with serve(says(busy), says(cut_at_once), says(SERVED), says(cut_later)) as upstream:
-        provider = OpenAiHttpProvider("m", ModelSettings(base_url=upstream.url))
+        provider = OpenAiHttpProvider(endpoint_of("m", ModelSettings(base_url=upstream.url)))
         router = Router({"m": provider}, {"m": 3}, random=lambda: 0.0, sleep=clock.sleep)
         taken, _ = await take(router)
         assert taken == Taken("你好", "", FinishReason.STOP, Usage(attempt_count=3))
