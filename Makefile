@@ -55,9 +55,9 @@ docs: $(STAMP)/dev ## Writes docs/configuration.md, docs/errors.md and docs/metr
 	@$(BIN)/python tools/gen_docs.py
 
 lock: ## Compiles requirements*.lock (needs uv on PATH).
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q requirements.in -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q requirements-dev.in -o requirements-dev.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q requirements-extras.in -o requirements-extras.lock
+	for name in requirements requirements-dev requirements-extras requirements-fuzz; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q $$name.in -o $$name.lock || exit 1; \
+	done
 
 clean: ## Removes what make made.
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache var
