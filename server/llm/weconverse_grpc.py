@@ -96,8 +96,6 @@ class WeConverseBackend:
         finally:
             if waits_there:
                 self._say_goodbye(f"{request.conversation}/turns/{request.request_id}", key)
-        if reader.unknown_finish:
-            _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=reader.unknown_finish)
 
     async def aclose(self) -> None:
         """See :meth:`server.llm.base.Provider.aclose`."""

@@ -12,6 +12,7 @@ import msgspec
 
 from server.domain import FinishReason, Usage
 from server.llm.base import ROUTE_LOOP, Chunk, ErrorClass, Image, LimitReached, Message, Prompt, ProviderError, Role
+from server.llm.grpc_call import MessageReader
 from weconverse.v1 import conversation_pb2 as pb
 
 MAX_HOPS: Final = 8
@@ -130,7 +131,7 @@ def _digest(value: object) -> str:
 _WITHHELD: Final = frozenset({FinishReason.INPUT_BLOCKED, FinishReason.OUTPUT_BLOCKED})
 
 
-class EventReader:
+class EventReader(MessageReader[pb.StreamConverseResponse]):
     """Puts the events of one turn into chunks, over as many streams as it takes.
 
     A stream that attaches to the turn again repeats its events, which are passed over. If
@@ -145,112 +146,84 @@ class EventReader:
 
     def __init__(self, model: str) -> None:
         """Args: the route's name, for the chunks."""
-        self._model = model
-        self._end: Chunk | None = None
-        self._void = False
-        self._held = ""
-        self.text_passed_on = False
-        """Whether there is text to be replaced."""
-        self.arrived = False
-        """Whether text or a thought has come."""
+        super().__init__(model)
         self.sequence = 0
         """The number of the last event."""
-        self.unknown_finish = 0
-        """A finish reason that a newer server has and this one does not know, for the log."""
+        self._shown = False
+        self._void = False
+        self._restart = False
+        self._held = ""
 
-    @property
-    def finished(self) -> bool:
-        """Whether the last event came."""
-        return self._end is not None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more is to be expected: the last event has it all."""
-        return self._end is not None
-
-    def close(self) -> Chunk:
-        """The last chunk, with the end and the token counts.
-
-        Raises:
-            ProviderError: ``INCOMPLETE`` if the last event did not come.
-        """
-        if self._end is None:
-            raise ProviderError(ErrorClass.INCOMPLETE, f"the stream ended behind event {self.sequence}")
-        return self._end
-
-    def feed(self, message: pb.StreamConverseResponse) -> Chunk | None:
-        """The text or the thoughts of one event; ``None`` for one that brings neither, or nothing new.
-
-        Raises:
-            ProviderError: ``INCOMPLETE`` if an event is missing or the turn did not succeed,
-                ``CONTENT`` if the reply was withdrawn.
-        """
+    def feed(self, message: pb.StreamConverseResponse) -> None:
+        """Takes the next event. One that came before brings nothing."""
         kind = message.WhichOneof("event")
         if kind == "started" and not message.started.attached:
-            self._begin_anew()
+            # What follows are the events of a new turn.
+            self.sequence = 0
+            self._take_back()
         if 0 < message.sequence <= self.sequence:
-            return None
+            return
         if message.sequence != self.sequence + 1:
-            raise ProviderError(ErrorClass.INCOMPLETE, f"event {self.sequence + 1} of the reply is missing")
+            self.fail(ProviderError(ErrorClass.INCOMPLETE, f"event {self.sequence + 1} of the reply is missing"))
+            return
         self.sequence = message.sequence
         match kind:
             case "delta":
-                return self._text(message.delta.text)
+                self._say(message.delta.text)
             case "reasoning":
-                self.arrived = True
-                return Chunk(reasoning=message.reasoning.text, model=self._model)
+                self.put(thought=message.reasoning.text)
             case "replacement":
                 self._take_back()
-                return self._text(message.replacement.text)
+                self._say(message.replacement.text)
             case "completed":
-                self._end = self._end_of(message.completed.turn)
-        return None
+                self._complete(message.completed.turn)
 
-    def _begin_anew(self) -> None:
-        """The events that follow are those of a new turn."""
-        self.sequence = 0
-        self._take_back()
+    def take(self) -> Chunk | None:
+        """See :meth:`server.llm.reply.Reply.take`."""
+        chunk = super().take()
+        if chunk is None or not self._restart:
+            return chunk
+        self._restart = False
+        return msgspec.structs.replace(chunk, restart=True)
 
     def _take_back(self) -> None:
-        self._void, self._held = self.text_passed_on, ""
+        self._void, self._held = self._shown, ""
 
-    def _text(self, text: str) -> Chunk | None:
+    def _say(self, text: str) -> None:
         if self._void:
             self._held += text
             if not self._held or self._held.isspace():
-                return None
+                return
             text = self._held
-        if not text:
-            return None
-        restart, self._void = self._void, False
-        self.text_passed_on = self.arrived = True
-        return Chunk(text, model=self._model, restart=restart)
+            self._void, self._restart = False, True
+        if text:
+            self._shown = True
+            self.put(text)
 
-    def _end_of(self, turn: pb.Turn) -> Chunk:
-        if turn.state != pb.Turn.SUCCEEDED:
-            raise ProviderError(ErrorClass.INCOMPLETE, f"the turn ended as {turn.state}")
-        finish = self._finish_reason(turn.finish_reason)
-        standing = self.text_passed_on and not self._void
-        if not standing and finish in _WITHHELD:
-            raise ProviderError(ErrorClass.CONTENT, f"the reply was withheld without a sentence: {finish.name}")
-        if self._void and finish is not FinishReason.PROVIDER_BLOCKED:
-            raise ProviderError(ErrorClass.INCOMPLETE, "the reply was taken back, and nothing came in its place")
-        usage = None
+    def _complete(self, turn: pb.Turn) -> None:
+        self.done = True
         if turn.HasField("usage"):
-            usage = Usage(turn.usage.input_token_count, turn.usage.output_token_count)
-        return Chunk(finish=finish, usage=usage, model=self._model)
+            self.usage = Usage(turn.usage.input_token_count, turn.usage.output_token_count)
+        finish = self._finish_reason(turn.finish_reason)
+        if turn.state != pb.Turn.SUCCEEDED or finish is None:
+            self.fail(ProviderError(ErrorClass.INCOMPLETE, f"the turn ended as {turn.state}, {turn.finish_reason}"))
+        elif finish in _WITHHELD and (self._void or not self._shown):
+            self.fail(ProviderError(ErrorClass.CONTENT, f"the reply was withheld without a sentence: {finish.name}"))
+        elif self._void and finish is not FinishReason.PROVIDER_BLOCKED:
+            self.fail(ProviderError(ErrorClass.INCOMPLETE, "the reply was taken back, and nothing came in its place"))
+        else:
+            self._finish = finish
 
-    def _finish_reason(self, number: int) -> FinishReason:
+    def _finish_reason(self, number: int) -> FinishReason | None:
+        """How a reply ended; ``None`` for what is no end of a reply."""
         try:
             reason = FinishReason(number)
         except ValueError:
             # It completed the turn, so the reply is whole. ``FLOW`` because that is what
             # neither memory nor cache keeps.
-            self.unknown_finish = number
+            self.unknown_finish = str(number)
             return FinishReason.FLOW
-        if reason in (FinishReason.UNSPECIFIED, FinishReason.MERGED):
-            raise ProviderError(ErrorClass.INCOMPLETE, f"a reply cannot end as {reason.name}")
-        return reason
+        return None if reason in (FinishReason.UNSPECIFIED, FinishReason.MERGED) else reason
 
 
 # --- errors ------------------------------------------------------------------------------
