@@ -1,5 +1,6 @@
 """Turns the body of an Anthropic-style answer (Messages API) into chunks. Pure."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -7,7 +8,6 @@ import msgspec
 from server.domain import Usage
 from server.llm.base import ErrorClass, ProviderError
 from server.llm.body_reader import BodyReader, PatientDecoder
-from server.llm.failures import failure_in_stream
 from server.llm.sse import ServerSentEvent
 from server.llm.think import ThinkSplitter
 
@@ -60,15 +60,15 @@ class ReplyReader(BodyReader):
     are told apart here, unless the server has shown that it does so itself.
     """
 
-    def __init__(self, model: str) -> None:
-        """Args: the name of the route."""
-        super().__init__(model)
+    def __init__(self, model: str, *, overrides: Mapping[str, ErrorClass] | None = None) -> None:
+        """Args: see :class:`~server.llm.body_reader.BodyReader`."""
+        super().__init__(model, overrides=overrides)
         self._counts = Counts()
         self._think: ThinkSplitter | None = ThinkSplitter()
 
     def _read_event(self, event: ServerSentEvent) -> None:
         if event.event == b"error":
-            self.fail(failure_in_stream(event.data))
+            self._broken_off(event.data)
         elif not event.data.startswith(b"[DONE]"):
             self._read(event.data, event.event.decode("utf-8", "replace"))
 
@@ -84,7 +84,7 @@ class ReplyReader(BodyReader):
         kind = event.type or named
         if event.error or kind in ("", "error"):
             # An object without a type is none of this protocol's: at best an error in a shape of its own.
-            self.fail(failure_in_stream(data))
+            self._broken_off(data)
         elif kind == "message":
             self._read_message(event)
         elif kind == "message_start" and event.message is not None:

@@ -2,12 +2,13 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.llm.failures import failure_in_stream
 from server.llm.reply import Reply
 from server.llm.sse import EventTooLarge, ServerSentEvent, SseDecoder
 
@@ -29,9 +30,12 @@ class BodyReader(Reply, ABC):
     A protocol says what an event and what a whole body means.
     """
 
-    def __init__(self, model: str) -> None:
-        """Args: the name of the route, which goes into the first and the last chunk."""
+    def __init__(self, model: str, *, overrides: Mapping[str, ErrorClass] | None = None) -> None:
+        """Args: the name of the route, which goes into the first and the last chunk; codes that the
+        backend uses in its own way (see :func:`server.llm.failures.failure_in_stream`).
+        """
         super().__init__(model)
+        self._overrides = overrides
         self._sse = SseDecoder()
         self._json: bytearray | None = None
         self._sniffed = False
@@ -94,6 +98,10 @@ class BodyReader(Reply, ABC):
                 return
             if event.data.strip():
                 self._read_event(event)
+
+    def _broken_off(self, data: bytes) -> None:
+        """Takes the backend's report of an error."""
+        self.fail(failure_in_stream(data, overrides=self._overrides))
 
     def _malformed(self, error: ValueError) -> None:
         self.fail(ProviderError(ErrorClass.INCOMPLETE, f"a piece of the reply is malformed: {error}"))

@@ -7,7 +7,6 @@ import msgspec
 from server.domain import Usage
 from server.llm.base import ErrorClass, ProviderError
 from server.llm.body_reader import BodyReader, PatientDecoder
-from server.llm.failures import failure_in_stream
 from server.llm.reply import Reply
 from server.llm.sse import ServerSentEvent
 
@@ -109,7 +108,7 @@ class ReplyReader(BodyReader):
 
     def _read_event(self, event: ServerSentEvent) -> None:
         if event.event == b"error":
-            self.fail(failure_in_stream(event.data))
+            self._broken_off(event.data)
         elif not event.data.startswith(b"[DONE]"):
             self._read_body(event.data)
 
@@ -121,5 +120,5 @@ class ReplyReader(BodyReader):
             return
         for response in responses:
             if response.error:
-                self.fail(failure_in_stream(msgspec.json.encode({"error": response.error})))
+                self._broken_off(msgspec.json.encode({"error": response.error}))
             read_response(self, response)
