@@ -8,8 +8,9 @@ dealt with here.
 import asyncio
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
@@ -167,16 +168,24 @@ class GrpcLine:
         target: str,
         settings: ModelSettings,
         *,
-        explain: Explain = lambda status, begun: failure_of(status, begun=begun),
+        overrides: Mapping[str, ErrorClass] | None = None,
+        explain: Explain | None = None,
     ) -> None:
-        """Args: the route's name, the address, and what a status means where the backend has its own ideas.
+        """Makes no connection yet.
+
+        Args:
+            name: of the route, which stands in errors.
+            target: the address.
+            settings: for time-outs, TLS, headers and the number of calls at a time.
+            overrides: reasons and statuses in lower case that this backend uses in its own way.
+            explain: takes the place of :func:`~server.llm.grpc_failures.failure_of`, and of ``overrides``.
 
         Raises:
             ValueError: as :class:`~server.llm.grpc_channel.Endpoint`.
         """
         self._name = name
         self._settings = settings
-        self._explain = explain
+        self._explain = explain or partial(failure_of, overrides=overrides or {})
         self._endpoint = Endpoint(target, settings)
         self._places = asyncio.Semaphore(settings.max_connections)
         self._channel: grpc.aio.Channel | None = None

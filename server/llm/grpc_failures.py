@@ -1,6 +1,7 @@
 """Turns the status of a gRPC call into a :class:`ProviderError`."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import grpc
@@ -63,15 +64,19 @@ def status_of(error: grpc.aio.AioRpcError) -> RpcStatus:
     return status
 
 
-def failure_of(status: RpcStatus, *, begun: bool) -> ProviderError:
+def failure_of(
+    status: RpcStatus, begun: bool, overrides: Mapping[str, ErrorClass] = MappingProxyType({})
+) -> ProviderError:
     """The error for a status that is not OK.
 
     Args:
         status: how the call ended.
         begun: whether a message of the reply had come; what might have been mended by
             asking again is then a reply that was cut.
+        overrides: reasons and statuses in lower case that this backend uses in its own way.
     """
-    kind = _by_words(status) or _CODES.get(status.code, ErrorClass.TRANSIENT)
+    own = overrides.get(status.reason.lower()) or overrides.get(status.code.lower())
+    kind = own or _by_words(status) or _CODES.get(status.code, ErrorClass.TRANSIENT)
     if kind is ErrorClass.RATE_LIMIT and status.per_day:
         kind = ErrorClass.QUOTA
     if kind is ErrorClass.TRANSIENT and begun:

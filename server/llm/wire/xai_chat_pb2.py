@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserver/llm/wire/xai_chat.proto\x12\x13weconverse.wire.xai\"\x90\x02\n\x15GetCompletionsRequest\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.weconverse.wire.xai.Message\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\nmax_tokens\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x0e \x01(\x02H\x01\x88\x01\x01\x12\x0c\n\x04user\x18\x10 \x01(\t\x12\x43\n\x10reasoning_effort\x18\x13 \x01(\x0e\x32$.weconverse.wire.xai.ReasoningEffortH\x02\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x13\n\x11_reasoning_effort\"h\n\x07Message\x12-\n\x07\x63ontent\x18\x01 \x03(\x0b\x32\x1c.weconverse.wire.xai.Content\x12.\n\x04role\x18\x02 \x01(\x0e\x32 .weconverse.wire.xai.MessageRole\"_\n\x07\x43ontent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x39\n\timage_url\x18\x02 \x01(\x0b\x32$.weconverse.wire.xai.ImageUrlContentH\x00\x42\t\n\x07\x63ontent\"V\n\x0fImageUrlContent\x12\x11\n\timage_url\x18\x01 \x01(\t\x12\x30\n\x06\x64\x65tail\x18\x02 \x01(\x0e\x32 .weconverse.wire.xai.ImageDetail\"\xa3\x01\n\x16GetChatCompletionChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12;\n\x07outputs\x18\x02 \x03(\x0b\x32*.weconverse.wire.xai.CompletionOutputChunk\x12\r\n\x05model\x18\x04 \x01(\t\x12\x31\n\x05usage\x18\x06 \x01(\x0b\x32\".weconverse.wire.xai.SamplingUsage\"\x8b\x01\n\x15\x43ompletionOutputChunk\x12)\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.weconverse.wire.xai.Delta\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.weconverse.wire.xai.FinishReason\x12\r\n\x05index\x18\x04 \x01(\x05\"\x96\x01\n\x05\x44\x65lta\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12.\n\x04role\x18\x02 \x01(\x0e\x32 .weconverse.wire.xai.MessageRole\x12\x31\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1d.weconverse.wire.xai.ToolCall\x12\x19\n\x11reasoning_content\x18\x04 \x01(\t\"\x16\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\"\x94\x01\n\rSamplingUsage\x12\x19\n\x11\x63ompletion_tokens\x18\x01 \x01(\x05\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\x12\x18\n\x10reasoning_tokens\x18\x06 \x01(\x05\x12!\n\x19\x63\x61\x63hed_prompt_text_tokens\x18\x07 \x01(\x05*S\n\x0bMessageRole\x12\x10\n\x0cINVALID_ROLE\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n\x0bROLE_SYSTEM\x10\x03*j\n\x0fReasoningEffort\x12\x12\n\x0eINVALID_EFFORT\x10\x00\x12\x0e\n\nEFFORT_LOW\x10\x01\x12\x11\n\rEFFORT_MEDIUM\x10\x02\x12\x0f\n\x0b\x45\x46\x46ORT_HIGH\x10\x03\x12\x0f\n\x0b\x45\x46\x46ORT_NONE\x10\x04*2\n\x0bImageDetail\x12\x12\n\x0e\x44\x45TAIL_INVALID\x10\x00\x12\x0f\n\x0b\x44\x45TAIL_AUTO\x10\x01*\x8d\x01\n\x0c\x46inishReason\x12\x12\n\x0eREASON_INVALID\x10\x00\x12\x12\n\x0eREASON_MAX_LEN\x10\x01\x12\x16\n\x12REASON_MAX_CONTEXT\x10\x02\x12\x0f\n\x0bREASON_STOP\x10\x03\x12\x15\n\x11REASON_TOOL_CALLS\x10\x04\x12\x15\n\x11REASON_TIME_LIMIT\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserver/llm/wire/xai_chat.proto\x12\x13weconverse.wire.xai\"\xf8\x03\n\x15GetCompletionsRequest\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.weconverse.wire.xai.Message\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1e\n\x11\x66requency_penalty\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\t \x01(\x02H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x0b \x01(\x05H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x0c \x03(\t\x12\x18\n\x0btemperature\x18\x0e \x01(\x02H\x04\x88\x01\x01\x12\x12\n\x05top_p\x18\x0f \x01(\x02H\x05\x88\x01\x01\x12\x0c\n\x04user\x18\x10 \x01(\t\x12\x43\n\x10reasoning_effort\x18\x13 \x01(\x0e\x32$.weconverse.wire.xai.ReasoningEffortH\x06\x88\x01\x01\x12\x1e\n\x11safety_identifier\x18\" \x01(\tH\x07\x88\x01\x01\x42\x14\n\x12_frequency_penaltyB\r\n\x0b_max_tokensB\x13\n\x11_presence_penaltyB\x07\n\x05_seedB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x13\n\x11_reasoning_effortB\x14\n\x12_safety_identifier\"h\n\x07Message\x12-\n\x07\x63ontent\x18\x01 \x03(\x0b\x32\x1c.weconverse.wire.xai.Content\x12.\n\x04role\x18\x02 \x01(\x0e\x32 .weconverse.wire.xai.MessageRole\"_\n\x07\x43ontent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x39\n\timage_url\x18\x02 \x01(\x0b\x32$.weconverse.wire.xai.ImageUrlContentH\x00\x42\t\n\x07\x63ontent\"V\n\x0fImageUrlContent\x12\x11\n\timage_url\x18\x01 \x01(\t\x12\x30\n\x06\x64\x65tail\x18\x02 \x01(\x0e\x32 .weconverse.wire.xai.ImageDetail\"\xa3\x01\n\x16GetChatCompletionChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12;\n\x07outputs\x18\x02 \x03(\x0b\x32*.weconverse.wire.xai.CompletionOutputChunk\x12\r\n\x05model\x18\x04 \x01(\t\x12\x31\n\x05usage\x18\x06 \x01(\x0b\x32\".weconverse.wire.xai.SamplingUsage\"\x8b\x01\n\x15\x43ompletionOutputChunk\x12)\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.weconverse.wire.xai.Delta\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.weconverse.wire.xai.FinishReason\x12\r\n\x05index\x18\x04 \x01(\x05\"\x96\x01\n\x05\x44\x65lta\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12.\n\x04role\x18\x02 \x01(\x0e\x32 .weconverse.wire.xai.MessageRole\x12\x31\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1d.weconverse.wire.xai.ToolCall\x12\x19\n\x11reasoning_content\x18\x04 \x01(\t\"\x16\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\"\x94\x01\n\rSamplingUsage\x12\x19\n\x11\x63ompletion_tokens\x18\x01 \x01(\x05\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\x12\x18\n\x10reasoning_tokens\x18\x06 \x01(\x05\x12!\n\x19\x63\x61\x63hed_prompt_text_tokens\x18\x07 \x01(\x05*S\n\x0bMessageRole\x12\x10\n\x0cINVALID_ROLE\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n\x0bROLE_SYSTEM\x10\x03*|\n\x0fReasoningEffort\x12\x12\n\x0eINVALID_EFFORT\x10\x00\x12\x0e\n\nEFFORT_LOW\x10\x01\x12\x11\n\rEFFORT_MEDIUM\x10\x02\x12\x0f\n\x0b\x45\x46\x46ORT_HIGH\x10\x03\x12\x0f\n\x0b\x45\x46\x46ORT_NONE\x10\x04\x12\x10\n\x0c\x45\x46\x46ORT_XHIGH\x10\x05*2\n\x0bImageDetail\x12\x12\n\x0e\x44\x45TAIL_INVALID\x10\x00\x12\x0f\n\x0b\x44\x45TAIL_AUTO\x10\x01*\x8d\x01\n\x0c\x46inishReason\x12\x12\n\x0eREASON_INVALID\x10\x00\x12\x12\n\x0eREASON_MAX_LEN\x10\x01\x12\x16\n\x12REASON_MAX_CONTEXT\x10\x02\x12\x0f\n\x0bREASON_STOP\x10\x03\x12\x15\n\x11REASON_TOOL_CALLS\x10\x04\x12\x15\n\x11REASON_TIME_LIMIT\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'server.llm.wire.xai_chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGEROLE']._serialized_start=1257
-  _globals['_MESSAGEROLE']._serialized_end=1340
-  _globals['_REASONINGEFFORT']._serialized_start=1342
-  _globals['_REASONINGEFFORT']._serialized_end=1448
-  _globals['_IMAGEDETAIL']._serialized_start=1450
-  _globals['_IMAGEDETAIL']._serialized_end=1500
-  _globals['_FINISHREASON']._serialized_start=1503
-  _globals['_FINISHREASON']._serialized_end=1644
+  _globals['_MESSAGEROLE']._serialized_start=1489
+  _globals['_MESSAGEROLE']._serialized_end=1572
+  _globals['_REASONINGEFFORT']._serialized_start=1574
+  _globals['_REASONINGEFFORT']._serialized_end=1698
+  _globals['_IMAGEDETAIL']._serialized_start=1700
+  _globals['_IMAGEDETAIL']._serialized_end=1750
+  _globals['_FINISHREASON']._serialized_start=1753
+  _globals['_FINISHREASON']._serialized_end=1894
   _globals['_GETCOMPLETIONSREQUEST']._serialized_start=56
-  _globals['_GETCOMPLETIONSREQUEST']._serialized_end=328
-  _globals['_MESSAGE']._serialized_start=330
-  _globals['_MESSAGE']._serialized_end=434
-  _globals['_CONTENT']._serialized_start=436
-  _globals['_CONTENT']._serialized_end=531
-  _globals['_IMAGEURLCONTENT']._serialized_start=533
-  _globals['_IMAGEURLCONTENT']._serialized_end=619
-  _globals['_GETCHATCOMPLETIONCHUNK']._serialized_start=622
-  _globals['_GETCHATCOMPLETIONCHUNK']._serialized_end=785
-  _globals['_COMPLETIONOUTPUTCHUNK']._serialized_start=788
-  _globals['_COMPLETIONOUTPUTCHUNK']._serialized_end=927
-  _globals['_DELTA']._serialized_start=930
-  _globals['_DELTA']._serialized_end=1080
-  _globals['_TOOLCALL']._serialized_start=1082
-  _globals['_TOOLCALL']._serialized_end=1104
-  _globals['_SAMPLINGUSAGE']._serialized_start=1107
-  _globals['_SAMPLINGUSAGE']._serialized_end=1255
+  _globals['_GETCOMPLETIONSREQUEST']._serialized_end=560
+  _globals['_MESSAGE']._serialized_start=562
+  _globals['_MESSAGE']._serialized_end=666
+  _globals['_CONTENT']._serialized_start=668
+  _globals['_CONTENT']._serialized_end=763
+  _globals['_IMAGEURLCONTENT']._serialized_start=765
+  _globals['_IMAGEURLCONTENT']._serialized_end=851
+  _globals['_GETCHATCOMPLETIONCHUNK']._serialized_start=854
+  _globals['_GETCHATCOMPLETIONCHUNK']._serialized_end=1017
+  _globals['_COMPLETIONOUTPUTCHUNK']._serialized_start=1020
+  _globals['_COMPLETIONOUTPUTCHUNK']._serialized_end=1159
+  _globals['_DELTA']._serialized_start=1162
+  _globals['_DELTA']._serialized_end=1312
+  _globals['_TOOLCALL']._serialized_start=1314
+  _globals['_TOOLCALL']._serialized_end=1336
+  _globals['_SAMPLINGUSAGE']._serialized_start=1339
+  _globals['_SAMPLINGUSAGE']._serialized_end=1487
 # @@protoc_insertion_point(module_scope)

@@ -86,10 +86,7 @@ async def serve(
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     upstream = GrpcUpstream("", server)
     server.add_generic_rpc_handlers((_AnyMethod(upstream, handlers),))
-    if credentials is None:
-        port = server.add_insecure_port(address)
-    else:
-        port = server.add_secure_port(address, credentials)
+    port = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     upstream.target = f"127.0.0.1:{port}"
     await server.start()
     try:

@@ -1,0 +1,122 @@
+"""xAI over its own gRPC service, which is what its own client speaks."""
+
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Final
+
+from google.protobuf.json_format import ParseDict
+
+from server.budget import Budget
+from server.domain import Usage
+from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Image, Message, Prompt, ProviderError, Role
+from server.llm.endpoint import ModelEndpoint
+from server.llm.grpc_call import GrpcLine, MessageReader, Method
+from server.llm.grpc_request import extra_fields, metadata_of
+from server.llm.openai_request import OpenAiRequest
+from server.llm.wire import xai_chat_pb2 as pb
+
+_STREAM: Final = Method("/xai_api.Chat/GetCompletionChunk", pb.GetChatCompletionChunk)
+
+_ROLES: Final = {
+    Role.SYSTEM: pb.ROLE_SYSTEM,
+    Role.USER: pb.ROLE_USER,
+    Role.ASSISTANT: pb.ROLE_ASSISTANT,
+}
+
+
+class XaiGrpcBackend:
+    """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.grpc_call.GrpcLine` keeps them."""
+
+    def __init__(self, endpoint: ModelEndpoint) -> None:
+        """Args: what to reach.
+
+        Raises:
+            ValueError: for a setting that cannot work over gRPC; the message begins with its name.
+        """
+        self._endpoint = endpoint
+        # The parameters have the same names over both transports.
+        self._parameters = OpenAiRequest(endpoint).parameters
+        self._extra = extra_fields(
+            pb.GetCompletionsRequest, _spelt_out({**endpoint.thinking, **endpoint.settings.extra_body})
+        )
+        self._line = GrpcLine(endpoint.name, endpoint.address, endpoint.settings, overrides=endpoint.side.errors)
+
+    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
+        """See :meth:`server.llm.base.Backend.generate`."""
+        reader = ChunkReader(self._endpoint.name)
+        metadata = metadata_of(prompt, self._endpoint.side.auth, key)
+        answer = self._line.generate(_STREAM, self._request(prompt), reader, budget, key=key, metadata=metadata)
+        async with aclosing(answer) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def aclose(self) -> None:
+        """See :meth:`server.llm.base.Provider.aclose`."""
+        await self._line.aclose()
+
+    def _request(self, prompt: Prompt) -> pb.GetCompletionsRequest:
+        request = ParseDict(self._parameters(prompt), pb.GetCompletionsRequest())
+        request.messages.extend(self._message(message) for message in prompt.messages)
+        request.MergeFrom(self._extra)
+        return request
+
+    def _message(self, message: Message) -> pb.Message:
+        content = [pb.Content(text=message.text)] if message.text or not message.images else []
+        content.extend(pb.Content(image_url=self._picture(image)) for image in message.images)
+        return pb.Message(role=_ROLES[message.role], content=content)
+
+    def _picture(self, image: Image) -> pb.ImageUrlContent:
+        if not self._endpoint.takes_picture(image):
+            raise ProviderError(
+                ErrorClass.BAD_REQUEST,
+                "the model cannot be shown this picture",
+                model=self._endpoint.name,
+                code=NO_MODEL_TAKES_PICTURES,
+            )
+        url = f"data:{image.mime_type};base64,{b64encode(image.data).decode()}" if image.data else image.uri
+        return pb.ImageUrlContent(image_url=url, detail=pb.DETAIL_AUTO)
+
+
+class ChunkReader(MessageReader[pb.GetChatCompletionChunk]):
+    """Reads one reply of xAI.
+
+    Token counts come with every message and are right in the last one. Nothing says which
+    that is but the end of the stream, so :attr:`done` stays false.
+    """
+
+    def feed(self, message: pb.GetChatCompletionChunk) -> None:
+        """See :meth:`server.llm.grpc_call.MessageReader.feed`."""
+        if message.HasField("usage"):
+            self.usage = _usage(message.usage)
+        for output in message.outputs:
+            if output.index == 0:
+                self._read(output)
+
+    def _read(self, output: pb.CompletionOutputChunk) -> None:
+        self.put(output.delta.content, output.delta.reasoning_content)
+        if output.delta.tool_calls:
+            self.asked_for_tool = True
+        if output.finish_reason != pb.REASON_INVALID:
+            self.end(_word(output.finish_reason))
+
+
+def _word(reason: int) -> str:
+    """The name of a finish reason; its number, if it is newer than this program."""
+    known = pb.FinishReason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name if known is not None else str(reason)
+
+
+def _usage(counts: pb.SamplingUsage) -> Usage:
+    # Thoughts are left out of the completion tokens, but not out of the total.
+    output = max(counts.completion_tokens, counts.total_tokens - counts.prompt_tokens)
+    return Usage(counts.prompt_tokens, output, cached_input_token_count=counts.cached_prompt_text_tokens)
+
+
+def _spelt_out(fields: Mapping[str, object]) -> dict[str, object]:
+    """Fields with ``reasoning_effort`` as gRPC wants it: ``high`` over HTTP is ``EFFORT_HIGH`` here."""
+    found = dict(fields)
+    effort = found.get("reasoning_effort")
+    if isinstance(effort, str) and not effort.startswith("EFFORT_"):
+        found["reasoning_effort"] = f"EFFORT_{effort.upper()}"
+    return found
