@@ -127,6 +127,7 @@ def _server_settings(folder: Path, grpc: str, operations: str, upstream: str) ->
     for model in set(ASSISTANTS.values()):
         tables.append(
             f'[models.{model}]\nprotocol = "openai_chat"\nbase_url = "http://{upstream}/v1"\nmodel = "{model}"\n'
+            "limits = { requests_per_minute = 0 }\n"
             "max_connections = 4096\nfirst_token_seconds = 200.0\nidle_seconds = 200.0"
         )
     return "\n\n".join(tables) + "\n"

@@ -694,7 +694,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Assistants by name. `default` answers where a request names none."),
     ] = field(default_factory=lambda: {"default": AssistantSettings()})
     models: Annotated[dict[str, ModelSettings], Meta(description="Model backends by name.")] = field(
-        default_factory=lambda: {"default": ModelSettings(protocol="scripted")}
+        default_factory=lambda: {"default": ModelSettings(protocol="scripted", limits=LimitSettings())}
     )
     splits: Annotated[
         dict[str, SplitSettings], Meta(description="Models that share the calls, by the name under which they do.")

@@ -33,6 +33,7 @@ max_claims = 1000
 protocol = "scripted"
 script_file = "{script}"
 tokens_per_second = 150
+limits = {{ requests_per_minute = 0 }}
 """
 
 ADAPTER = """
