@@ -6,8 +6,10 @@ from typing import Final
 
 import msgspec
 
+from server.llm.anthropic_http import AnthropicHttpProvider
 from server.llm.base import Backend
 from server.llm.endpoint import ModelEndpoint, endpoint_of
+from server.llm.gemini_http import GeminiHttpProvider
 from server.llm.openai_http import OpenAiHttpProvider
 from server.llm.script import SHIPPED, Script, load_script
 from server.llm.scripted import ScriptedProvider
@@ -42,6 +44,14 @@ def _openai(endpoint: ModelEndpoint, node_id: str) -> Backend:
     return OpenAiHttpProvider(endpoint)
 
 
+def _anthropic(endpoint: ModelEndpoint, node_id: str) -> Backend:
+    return AnthropicHttpProvider(endpoint)
+
+
+def _gemini(endpoint: ModelEndpoint, node_id: str) -> Backend:
+    return GeminiHttpProvider(endpoint)
+
+
 def _edge(endpoint: ModelEndpoint, node_id: str) -> Backend:
     entry = msgspec.structs.replace(endpoint.settings, target=endpoint.address)
     try:
@@ -63,6 +73,8 @@ def _script(name: str, entry: ModelSettings) -> Script:
 
 _BUILDERS: Final[Mapping[str, Callable[[ModelEndpoint, str], Backend]]] = {
     "openai_chat": _openai,
+    "anthropic_messages": _anthropic,
+    "gemini": _gemini,
     "weconverse": _edge,
     "scripted": _scripted,
 }

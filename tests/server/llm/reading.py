@@ -7,6 +7,7 @@ from typing import NamedTuple
 from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import Backend, Chunk, ErrorClass, Message, Prompt, Provider, ProviderError, Role
+from server.llm.http_call import Reader
 from server.llm.openai_chunks import ReplyReader
 
 ASKED = Prompt(model="m", messages=(Message(Role.USER, "你好"),))
@@ -37,9 +38,9 @@ def put_together(chunks: list[Chunk], error: ProviderError | None = None) -> Tak
     )
 
 
-def read_pieces(pieces: Iterable[bytes]) -> Taken:
-    reader = ReplyReader("m")
-    chunks = []
+def read_pieces(pieces: Iterable[bytes], reader: Reader | None = None) -> Taken:
+    reader = ReplyReader("m") if reader is None else reader
+    chunks: list[Chunk] = []
     for piece in pieces:
         if reader.failure is None:
             chunk = reader.feed(piece)
