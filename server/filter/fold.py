@@ -1,0 +1,183 @@
+"""The form in which text and word lists are compared: character by character, without any state.
+
+What is only dress goes: width, case, marks, invisible characters, look-alikes,
+traditional forms. Since every character is folded by itself, a piece of a stream folds to
+the same as its place in the whole, and every folded character knows where it stood.
+
+A character of a text becomes one of three things:
+
+- **content**: letters and digits, one or several for a source character (``㎏`` is ``kg``);
+- a **gap**: a symbol, clause punctuation or a space, which a word may be torn apart with;
+- a **barrier**: a line break, over which no word reaches.
+
+Marks, controls and what cannot be seen become nothing at all.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final
+
+from server.filter.look_alikes import look_alikes
+
+SYMBOL: Final = "\ue000"
+CLAUSE: Final = "\ue001"
+SPACE: Final = "\ue002"
+BARRIER: Final = "\ue003"
+"""How gaps and barriers are written in a folded text. A private character of a source text is a symbol
+like any other, so these four never mean anything else."""
+
+MAX_GAP: Final = 4
+"""Gap characters in a row; more of them are a barrier."""
+
+_LINE_BREAKS: Final = frozenset("\n\r\v\f\x85\u2028\u2029")
+_INVISIBLE_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0")
+_INVISIBLE: Final = frozenset({"Mn", "Me", "Cf", "Cc"})
+_CLAUSE_MARKS: Final = frozenset(",;:!?，。、；：！？｡､…‥⋯")
+_AROUND: Final = "().,"
+"""What the compatibility form of ``⑴`` or ``⒈`` has beside its letter or digit."""
+
+
+def _simplified() -> dict[str, str]:
+    text = files("server.filter").joinpath("data/simplified.txt").read_text(encoding="utf-8")
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    return {traditional: line[0] for line in lines for traditional in line[1:]}
+
+
+class _Table(dict[int, str]):
+    """For ``str.translate``: filled in when a character is first met, so bounded by Unicode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.irregular: set[str] = set()
+        """Characters met that do not become exactly one character."""
+        self._look_alikes = look_alikes()
+        self._simplified = _simplified()
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        folded = self._fold(character)
+        if len(folded) != 1:
+            self.irregular.add(character)
+        self[code] = folded
+        return folded
+
+    def _fold(self, character: str) -> str:
+        if character in _LINE_BREAKS:
+            return BARRIER
+        if character == "\t":
+            return SPACE
+        if character in _INVISIBLE_LETTERS or unicodedata.category(character) in _INVISIBLE:
+            return ""
+        content = self._content(character)
+        if content.isalnum():
+            return content
+        if unicodedata.category(character)[0] == "Z":
+            return SPACE
+        return CLAUSE if character in _CLAUSE_MARKS or content in _CLAUSE_MARKS else SYMBOL
+
+    def _content(self, character: str) -> str:
+        # Hangul would fall apart into letters; nothing about it is dress.
+        text = character if "\uac00" <= character <= "\ud7a3" else unicodedata.normalize("NFKD", character)
+        bare = "".join(each for each in text if unicodedata.category(each) not in _INVISIBLE)
+        plain = "".join(self._plain(each) for each in bare)
+        return plain.strip(_AROUND) if len(plain) > 1 else plain
+
+    def _plain(self, character: str) -> str:
+        lower = character.casefold()
+        lower = self._look_alikes.get(lower, lower)
+        for _ in range(3):  # a chain of variants is at most this long; a longer one would only stay unfolded
+            simple = self._simplified.get(lower)
+            if simple is None:
+                break
+            lower = simple
+        return lower
+
+
+_TABLE: Final = _Table()
+_RUN: Final = re.compile(f"[^{SYMBOL}-{BARRIER}]+")
+
+
+class Folded:
+    """A text in folded form. Positions of ``content`` are counted from 0, as in the source."""
+
+    __slots__ = ("_gap_positions", "_gaps", "_index", "content", "length")
+
+    def __init__(self, text: str) -> None:
+        self.length = len(text)
+        """Characters of the source."""
+        folded = text.translate(_TABLE)
+        source = _sources(text, folded)
+        self._gap_positions: list[int] = []
+        self._gaps: list[str] = []
+        runs = list(_RUN.finditer(folded))
+        if len(runs) == 1 and runs[0].end() - runs[0].start() == len(folded):
+            self.content = folded
+            self._index = source
+            return
+        self.content = "".join(run.group() for run in runs)
+        self._index = [position for run in runs for position in source[run.start() : run.end()]]
+        self._note_gaps(folded, runs)
+
+    def _note_gaps(self, folded: str, runs: Sequence[re.Match[str]]) -> None:
+        end = position = 0
+        for run in runs:
+            if run.start() > end:
+                self._gap_positions.append(position)
+                self._gaps.append(folded[end : run.start()])
+            position += run.end() - run.start()
+            end = run.end()
+        if end < len(folded):
+            self._gap_positions.append(position)
+            self._gaps.append(folded[end:])
+
+    def start(self, position: int) -> int:
+        """Where the source character of a content character begins; the source's length behind the last."""
+        return self._index[position] if position < len(self._index) else self.length
+
+    def end(self, position: int) -> int:
+        """Where the source character of the content character before ``position`` ends."""
+        return self._index[position - 1] + 1 if position else 0
+
+    def gap(self, position: int) -> str:
+        """What stands before a content character, or behind the last: gap and barrier characters, or nothing."""
+        where = bisect_left(self._gap_positions, position)
+        if where < len(self._gap_positions) and self._gap_positions[where] == position:
+            return self._gaps[where]
+        return ""
+
+    def gaps_between(self, start: int, end: int) -> Sequence[str]:
+        """The gaps inside of ``content[start:end]``, only those that there are."""
+        first = bisect_left(self._gap_positions, start + 1)
+        last = bisect_left(self._gap_positions, end)
+        return self._gaps[first:last]
+
+    def is_whole(self, start: int, end: int) -> bool:
+        """Whether ``content[start:end]`` begins and ends on whole source characters."""
+        index = self._index
+        return (start == 0 or index[start - 1] != index[start]) and (end == len(index) or index[end - 1] != index[end])
+
+
+def fold(text: str) -> Folded:
+    """A text in folded form. Linear in its length."""
+    return Folded(text)
+
+
+def fold_word(word: str) -> str:
+    """The content of a word of a list; its gaps go, as they would in a text."""
+    return Folded(word).content
+
+
+def is_barrier(gap: str) -> bool:
+    """Whether no word reaches over a gap."""
+    return len(gap) > MAX_GAP or BARRIER in gap
+
+
+def _sources(text: str, folded: str) -> Sequence[int]:
+    """For each folded character, the position of the source character that it came from."""
+    if len(text) == len(folded) and _TABLE.irregular.isdisjoint(text):
+        return range(len(text))
+    table = _TABLE
+    return [position for position, character in enumerate(text) for _ in table[ord(character)]]
