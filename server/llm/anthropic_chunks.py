@@ -44,7 +44,8 @@ class Event(Message, gc=False):
     """An event of a stream, or a whole message in its place: their fields do not clash."""
 
     type: str = ""
-    message: Message | None = None
+    message: Message | str | None = None
+    """Text in errors that have a shape of their own."""
     content_block: Block | None = None
     delta: Block | None = None
     error: Any = None
@@ -87,7 +88,7 @@ class ReplyReader(BodyReader):
             self._broken_off(data)
         elif kind == "message":
             self._read_message(event)
-        elif kind == "message_start" and event.message is not None:
+        elif kind == "message_start" and isinstance(event.message, Message):
             self._read_message(event.message)
         elif kind in ("content_block_start", "content_block_delta"):
             self._read_block(event.content_block or event.delta)
