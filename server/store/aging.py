@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from server.store.rows import EMPTY_INPUT
+from server.store.rows import EMPTY_INPUT, without_history
 
 SLICE: Final = 250
 """Rows a job touches at most, so that a waiting write is not held up for longer than some milliseconds."""
@@ -12,11 +12,11 @@ SLICE: Final = 250
 _AGED: Final = "coalesce(end_time, settle_time) < ?"
 
 _PAYLOADS_DUE: Final = (
-    f"SELECT sequence FROM turns WHERE has_payload = 1 AND delivery_state <> 1 AND delivery_state IN (0, 2) "  # noqa: S608 - constants
+    f"SELECT sequence, ask FROM turns WHERE has_payload = 1 AND delivery_state <> 1 AND delivery_state IN (0, 2) "  # noqa: S608 - constants
     f"AND {_AGED} LIMIT {SLICE}"
 )
 _EMPTY_PAYLOAD: Final = (
-    "UPDATE turns SET has_payload = 0, remembered = 0, input = ?, reply = '', events = NULL, "
+    "UPDATE turns SET has_payload = 0, remembered = 0, input = ?, ask = ?, reply = '', events = NULL, "
     "address = CASE WHEN account IS NULL THEN NULL ELSE x'' END, progress = x'' WHERE sequence = ?"
 )
 _EMPTY_COMMENT: Final = "UPDATE ratings SET comment = '' WHERE sequence = ?"
@@ -39,8 +39,8 @@ def drop_payloads(connection: sqlite3.Connection, before: float) -> int:
     What an undeliverable turn holds stays, as it may be delivered again.
     """
     due = connection.execute(_PAYLOADS_DUE, (before,)).fetchall()
-    connection.executemany(_EMPTY_PAYLOAD, [(EMPTY_INPUT, sequence) for (sequence,) in due])
-    connection.executemany(_EMPTY_COMMENT, due)
+    connection.executemany(_EMPTY_PAYLOAD, [(EMPTY_INPUT, without_history(ask), sequence) for sequence, ask in due])
+    connection.executemany(_EMPTY_COMMENT, [(sequence,) for sequence, _ in due])
     return len(due)
 
 

@@ -25,7 +25,8 @@ class StoredTurn(msgspec.Struct, frozen=True):
 
     turn: Turn
     ask: Ask
-    """As it was accepted. After the retention of payloads: an empty input."""
+    """As it was accepted. After the retention of payloads: an empty input and no history. Of a turn
+    that nobody is owed the history is not kept at all."""
     input_digest: bytes
     """``domain.digest`` of the input, which outlives the input itself."""
     sequence: int

@@ -86,6 +86,12 @@ EMPTY_INPUT: Final = _encode(Content())
 """What retention leaves of an input."""
 
 
+def without_history(ask: bytes) -> bytes:
+    """What retention leaves of the ``ask`` column: nothing that anybody said."""
+    rest = _decode_ask(ask)
+    return _encode(msgspec.structs.replace(rest, history=())) if rest.history else ask
+
+
 # --- writing --------------------------------------------------------------------------
 
 

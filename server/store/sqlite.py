@@ -181,6 +181,9 @@ class SqliteTurnStore(TurnStore):
     async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event]) -> None:
         """See :meth:`server.store.base.TurnStore.finish`."""
         ended = msgspec.structs.replace(turn, end_time=self._end_time(turn), delivery_state=DeliveryState.NOT_OWED)
+        if ask.history:
+            # It repeats with every turn of the conversation, and this one will not run again.
+            ask = msgspec.structs.replace(ask, history=())
         stored = StoredTurn(ended, ask, digest(ask.input), sequence=0, events=tuple(events))
         await self._writer.submit(turn_log.finish, ask.name, inserted_row(stored))
 

@@ -23,6 +23,7 @@ from server.domain import (
     Reasoning,
     Replacement,
     ReplacementCause,
+    Said,
     Sender,
     TextPart,
     Turn,
@@ -91,7 +92,9 @@ async def test_an_accepted_turn_waits_with_all_that_was_asked(turn_store: TurnSt
         "m1",
         language_code="zh-CN",
         caller="desk",
-        options=TurnOptions(model="fast", temperature=0.1, bypass_cache=True),
+        options=TurnOptions(model="fast", temperature=0.1, bypass_cache=True, intent="technical"),
+        history=(Said(True, "我叫小明"), Said(False, "你好")),
+        via=("edge-1", "edge-2"),
     )
     accepted = await turn_store.accept(ask, OWED, time=100.25, claim=False)
     stored = accepted.stored
@@ -107,6 +110,7 @@ async def test_an_accepted_turn_waits_with_all_that_was_asked(turn_store: TurnSt
         delivery_state=DeliveryState.OWED,
     )
     assert (stored.ask, stored.owed, stored.input_digest) == (ask, OWED, digest(ask.input))
+    assert (await found(turn_store, ask.name)).ask == ask
     assert (stored.epoch, stored.attempts, stored.offers, stored.retries) == (0, 0, 0, 0)
     assert (stored.sequence, stored.events, stored.progress, stored.deliver_after) == (1, (), b"", 0.0)
     assert await turn_store.find(ask.name) == stored
@@ -736,6 +740,20 @@ async def test_a_delivered_turn_loses_its_address_too(turn_store: TurnStore) -> 
     stored = await found(turn_store, name)
     assert (stored.owed, stored.events, stored.turn.reply) == (Owed(OWED.account), (), "")
     assert stored.input_digest == digest(Content.of_text("在吗"))
+
+
+async def test_history_is_kept_for_a_turn_that_may_run_again_and_goes_with_its_payload(turn_store: TurnStore) -> None:
+    history = (Said(True, "我叫小明"), Said(False, "你好"))
+    asked = ask_of("m1", history=history, via=("edge-1",))
+    await turn_store.finish(ended_turn(asked), asked, ())
+    assert (await found(turn_store, asked.name)).ask == msgspec.structs.replace(asked, history=())
+
+    ended = await owe_ended(turn_store, "m2", history=history, via=("edge-1",))
+    assert ended.ask.history == history
+    await turn_store.record_report(DeliveryReport(ended.turn.name, "delivered", time=110.0))
+    await turn_store.apply_retention(Retention(payloads_before=1e9, keys_before=0.0))
+    emptied = (await found(turn_store, ended.turn.name)).ask
+    assert emptied == msgspec.structs.replace(ended.ask, input=Content(), history=())
 
 
 async def test_an_undeliverable_turn_keeps_its_payload_for_a_replay(turn_store: TurnStore) -> None:
