@@ -18,6 +18,10 @@ MAX_DETAIL: Final = 500
 """Characters of a backend's own words that an error keeps."""
 
 
+LONGEST_RATE_LIMIT_SECONDS: Final = 3600.0
+"""Who asks to wait for longer means a plan that has run out, and not the pace of calls."""
+
+
 class VendorError(msgspec.Struct, frozen=True):
     """What an error body says, whatever its shape."""
 
@@ -25,10 +29,10 @@ class VendorError(msgspec.Struct, frozen=True):
     codes: tuple[str, ...] = ()
     """Codes and types, the most telling first."""
     shape: str = ""
-    """``error``, ``base_resp``, ``sid``, or empty: which table of numbers applies."""
+    """``error``, ``base_resp``, ``sid``, ``error_code``, or empty: which table of numbers applies."""
     retry_delay: float | None = None
     per_day: bool = False
-    """Whether the limit that was hit is one per day."""
+    """Whether the limit that was hit is one per day, or allows nothing at all."""
 
 
 def failure_of(
@@ -46,20 +50,23 @@ def failure_of(
         headers: names in lower case, or a mapping that does not care.
         body: as much of it as was read; JSON of any known shape, HTML, or nothing.
         now: POSIX seconds, for a ``retry-after`` that is a date.
-        overrides: codes in lower case that this backend uses in its own way.
+        overrides: codes in lower case that this backend uses in its own way, and statuses that
+            mean something of their own there where no code says more.
     """
     said = read_body(body)
-    kind = _by_code(said, overrides or {}) or _by_phrase(said, status) or by_status(status)
-    if kind is ErrorClass.RATE_LIMIT and said.per_day:
+    own = overrides or {}
+    kind = _by_code(said, own) or own.get(str(status)) or _by_phrase(said, status) or by_status(status)
+    hint = retry_hints.retry_after(headers, now)
+    wait = said.retry_delay if hint is None else hint
+    if kind is ErrorClass.RATE_LIMIT and (said.per_day or (wait or 0) >= LONGEST_RATE_LIMIT_SECONDS):
         kind = ErrorClass.QUOTA
     kind = _overruled(kind, retry_hints.should_retry(headers))
-    hint = retry_hints.retry_after(headers, now)
     return ProviderError(
         kind,
         f"HTTP {status}: {said.message}"[:MAX_DETAIL],
         status=status,
         code=said.codes[0] if said.codes else "",
-        retry_after=said.retry_delay if hint is None else hint,
+        retry_after=wait,
     )
 
 
@@ -111,7 +118,7 @@ def _read_object(body: dict[str, Any]) -> VendorError:
         return VendorError(_text(base.get("status_msg", base)), _codes(base, "status_code"), "base_resp")
     for name in ("message", "error_msg", "msg", "detail"):
         if body.get(name):
-            shape = "sid" if "sid" in body else ""
+            shape = next((mark for mark in ("sid", "error_code") if mark in body), "")
             return VendorError(_text(body[name]), _codes(body, "code", "error_code", "type"), shape)
     return VendorError(_text(body), _codes(body, "code", "error_code", "type"))
 
@@ -128,7 +135,8 @@ def _details(error: dict[str, Any]) -> VendorError:
             continue
         if isinstance(detail.get("retryDelay"), str):
             delay = retry_hints.duration(detail["retryDelay"])
-        per_day = per_day or "PerDay" in _text(detail.get("violations", ""))
+        violations = _text(detail.get("violations", ""))
+        per_day = per_day or "PerDay" in violations or '"quotaValue":"0"' in violations
     return VendorError("", (), "", delay, per_day)
 
 
@@ -140,7 +148,11 @@ def _codes(source: dict[str, Any], *names: str) -> tuple[str, ...]:
 def _by_code(said: VendorError, overrides: Mapping[str, ErrorClass]) -> ErrorClass | None:
     numbers = NUMBERS.get(said.shape, {})
     for code in said.codes:
-        kind = overrides.get(code.lower()) or NAMES.get(code.lower()) or numbers.get(code)
+        name = code.lower()
+        kind = overrides.get(name) or NAMES.get(name) or numbers.get(code)
+        while kind is None and "." in name:
+            name = name.rpartition(".")[0]
+            kind = overrides.get(name) or NAMES.get(name)
         if kind is not None:
             return kind
     return None

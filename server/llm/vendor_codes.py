@@ -53,17 +53,10 @@ NAMES: Final[dict[str, ErrorClass]] = {
     **_each(ErrorClass.AUTH, "unauthenticated", "permission_denied"),
     **_each(ErrorClass.TRANSIENT, "unavailable", "deadline_exceeded"),
     # Alibaba Model Studio. The allocation quota is one of tokens per minute.
-    **_each(
-        ErrorClass.RATE_LIMIT,
-        "throttling",
-        "throttling.ratequota",
-        "throttling.allocationquota",
-        "throttling.burstrate",
-        "limit_burst_rate",
-    ),
+    **_each(ErrorClass.RATE_LIMIT, "throttling", "limit_burst_rate"),
     **_each(ErrorClass.CONTENT, "datainspectionfailed", "data_inspection_failed"),
     **_each(ErrorClass.QUOTA, "arrearage"),
-    **_each(ErrorClass.AUTH, "invalidapikey", "accessdenied", "accessdenied.unpurchased"),
+    **_each(ErrorClass.AUTH, "invalidapikey", "accessdenied"),
     **_each(ErrorClass.NOT_FOUND, "modelnotfound", "model_not_supported"),
     # Moonshot.
     **_each(ErrorClass.AUTH, "invalid_authentication_error", "incorrect_api_key_error"),
@@ -74,18 +67,13 @@ NAMES: Final[dict[str, ErrorClass]] = {
         ErrorClass.CONTENT,
         "sensitivecontentdetected",
         "inputtextsensitivecontentdetected",
+        "inputimagesensitivecontentdetected",
         "outputtextsensitivecontentdetected",
     ),
     **_each(ErrorClass.AUTH, "authenticationerror"),
-    **_each(ErrorClass.QUOTA, "accountoverdueerror"),
-    **_each(ErrorClass.NOT_FOUND, "invalidendpointormodel.notfound", "modelnotopen"),
-    **_each(
-        ErrorClass.RATE_LIMIT,
-        "ratelimitexceeded.endpointrpmexceeded",
-        "ratelimitexceeded.endpointtpmexceeded",
-        "ratelimitexceeded.foundationmodelrpmexceeded",
-        "ratelimitexceeded.foundationmodeltpmexceeded",
-    ),
+    **_each(ErrorClass.QUOTA, "accountoverdueerror", "quotaexceeded", "setlimitexceeded"),
+    **_each(ErrorClass.NOT_FOUND, "invalidendpointormodel", "modelnotopen"),
+    **_each(ErrorClass.RATE_LIMIT, "ratelimitexceeded", "accountratelimitexceeded"),
     # Baidu Qianfan.
     **_each(ErrorClass.CONTEXT, "characters_too_long", "tokens_too_long"),
     **_each(ErrorClass.CONTENT, "unsafe_request"),
@@ -93,7 +81,17 @@ NAMES: Final[dict[str, ErrorClass]] = {
     **_each(ErrorClass.NOT_FOUND, "invalid_model"),
     **_each(ErrorClass.RATE_LIMIT, "rpm_rate_limit_exceeded", "tpm_rate_limit_exceeded"),
 }
-"""Codes and types that are words, in lower case."""
+"""Codes and types that are words, in lower case. Of a code with dots, the part in front stands for all that follow."""
+
+_SPARK: Final = {
+    **_each(ErrorClass.TRANSIENT, "10008", "10010", "10110", "10222"),
+    **_each(ErrorClass.RATE_LIMIT, "10007"),
+    **_each(ErrorClass.CONTENT, "10013", "10014", "10019", "10021"),
+    **_each(ErrorClass.CONTEXT, "10907"),
+    **_each(ErrorClass.AUTH, "11200"),
+    **_each(ErrorClass.QUOTA, "11201"),
+    **_each(ErrorClass.RATE_LIMIT, "11202", "11203"),
+}
 
 NUMBERS: Final[dict[str, dict[str, ErrorClass]]] = {
     # Zhipu and Z.AI: {"error": {"code": "1302", ...}}.
@@ -103,8 +101,11 @@ NUMBERS: Final[dict[str, dict[str, ErrorClass]]] = {
         **_each(ErrorClass.QUOTA, "1113", "1304", "1308", "1309", "1310", "1311"),
         **_each(ErrorClass.CONTENT, "1301"),
         **_each(ErrorClass.CONTEXT, "1261"),
-        **_each(ErrorClass.AUTH, "1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"),
-        **_each(ErrorClass.TRANSIENT, "1234"),
+        **_each(ErrorClass.AUTH, "1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112", "1121", "1220"),
+        **_each(ErrorClass.NOT_FOUND, "1211", "1221", "1222"),
+        **_each(ErrorClass.TRANSIENT, "1120", "1234"),
+        # Spark's, which have a digit more, come in this shape too.
+        **_SPARK,
     },
     # MiniMax: {"base_resp": {"status_code": 1002, ...}}, with HTTP 200.
     "base_resp": {
@@ -116,14 +117,14 @@ NUMBERS: Final[dict[str, dict[str, ErrorClass]]] = {
         **_each(ErrorClass.BAD_REQUEST, "2013"),
     },
     # iFlytek Spark: {"code": 10007, "message": ..., "sid": ...}.
-    "sid": {
-        **_each(ErrorClass.TRANSIENT, "10008", "10010", "10110", "10222"),
-        **_each(ErrorClass.RATE_LIMIT, "10007"),
-        **_each(ErrorClass.CONTENT, "10013", "10014", "10019", "10021"),
-        **_each(ErrorClass.CONTEXT, "10907"),
-        **_each(ErrorClass.AUTH, "11200"),
-        **_each(ErrorClass.QUOTA, "11201"),
-        **_each(ErrorClass.RATE_LIMIT, "11202", "11203"),
+    "sid": _SPARK,
+    # The interface of Baidu before Qianfan's second version: {"error_code": 18, "error_msg": ...}.
+    "error_code": {
+        **_each(ErrorClass.OVERLOADED, "4", "336100"),
+        **_each(ErrorClass.QUOTA, "17", "19"),
+        **_each(ErrorClass.RATE_LIMIT, "18", "336501", "336502"),
+        **_each(ErrorClass.AUTH, "6", "13", "14", "100", "110", "111"),
+        **_each(ErrorClass.CONTEXT, "336007", "336103"),
     },
 }
 """Codes that are numbers, by the shape of the body (``VendorError.shape``)."""
@@ -135,8 +136,13 @@ PHRASES: Final[tuple[tuple[str, ErrorClass], ...]] = (
     ("context window", ErrorClass.CONTEXT),
     ("prompt is too long", ErrorClass.CONTEXT),
     ("exceeded model token limit", ErrorClass.CONTEXT),
+    ("token length too long", ErrorClass.CONTEXT),
     ("range of input length", ErrorClass.CONTEXT),
+    # Both under status 400: xAI, and Gemini.
+    ("incorrect api key", ErrorClass.AUTH),
+    ("api key not valid", ErrorClass.AUTH),
     ("insufficient balance", ErrorClass.QUOTA),
+    ("balance is insufficient", ErrorClass.QUOTA),
     ("credit balance", ErrorClass.QUOTA),
     ("余额不足", ErrorClass.QUOTA),
     ("欠费", ErrorClass.QUOTA),
