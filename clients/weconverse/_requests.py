@@ -7,7 +7,7 @@ from typing import TypedDict
 from google.protobuf.duration_pb2 import Duration
 
 from weconverse._names import assistant_name, conversation_name
-from weconverse.v1.conversation_pb2 import Content, ConverseRequest, Part, Sender, TurnOptions
+from weconverse.v1.conversation_pb2 import Content, ConverseRequest, HistoryMessage, Part, Sender, TurnOptions
 
 Input = str | Content | Sequence[Part]
 """What a person said: a text, a whole message, or its parts in reading order."""
@@ -25,7 +25,10 @@ class TurnSettings(TypedDict, total=False):
     language_code: str
     """The language of texts that the service writes itself, as a BCP-47 tag."""
     options: TurnOptions | None
-    """Overrides for this turn."""
+    """Overrides for this turn, such as its intent."""
+    history: Sequence[HistoryMessage]
+    """What was said before, oldest first, if the caller keeps the memory itself; the service then neither reads
+    nor writes its own. At most 200 messages."""
 
 
 def content(value: Input) -> Content:
@@ -56,6 +59,7 @@ def converse_request(
     channel: str = "",
     language_code: str = "",
     options: TurnOptions | None = None,
+    history: Sequence[HistoryMessage] = (),
 ) -> ConverseRequest:
     """The request for one turn, for example as an element of a batch.
 
@@ -67,7 +71,8 @@ def converse_request(
         assistant: who answers, with or without ``assistants/``; empty selects the default.
         channel: a label for the log and for metrics.
         language_code: the language of texts that the service writes itself.
-        options: overrides for this turn.
+        options: overrides for this turn, such as its intent.
+        history: what was said before, oldest first, if the caller keeps the memory itself.
 
     Raises:
         ValueError: for a name that cannot be one.
@@ -82,6 +87,7 @@ def converse_request(
         channel=channel,
         language_code=language_code,
         options=options,
+        history=history,
     )
 
 

@@ -13,6 +13,7 @@ from weconverse import (
     ConversationClient,
     ConverseRequest,
     DeadlineExceeded,
+    HistoryMessage,
     InvalidField,
     Media,
     Overloaded,
@@ -64,7 +65,8 @@ async def test_everything_that_may_be_said_about_a_turn_arrives(client: Conversa
         assistant="sales",
         channel="web",
         language_code="zh-CN",
-        options=TurnOptions(bypass_cache=True),
+        options=TurnOptions(bypass_cache=True, intent="technical"),
+        history=[HistoryMessage(role=HistoryMessage.PERSON, text="我叫小明")],
     )
     [request] = fake.requests("Converse", ConverseRequest)
     assert request == ConverseRequest(
@@ -77,7 +79,8 @@ async def test_everything_that_may_be_said_about_a_turn_arrives(client: Conversa
         assistant="assistants/sales",
         channel="web",
         language_code="zh-CN",
-        options=TurnOptions(bypass_cache=True),
+        options=TurnOptions(bypass_cache=True, intent="technical"),
+        history=[HistoryMessage(role=HistoryMessage.PERSON, text="我叫小明")],
     )
 
 
