@@ -50,7 +50,7 @@ NAMES: Final[dict[str, ErrorClass]] = {
     **_each(ErrorClass.NOT_FOUND, "model_not_found", "not_found_error", "deploymentnotfound"),
     # Gemini's status names.
     **_each(ErrorClass.RATE_LIMIT, "resource_exhausted"),
-    **_each(ErrorClass.AUTH, "unauthenticated", "permission_denied"),
+    **_each(ErrorClass.AUTH, "unauthenticated", "permission_denied", "api_key_invalid"),
     **_each(ErrorClass.TRANSIENT, "unavailable", "deadline_exceeded"),
     # Alibaba Model Studio. The allocation quota is one of tokens per minute.
     **_each(ErrorClass.RATE_LIMIT, "throttling", "limit_burst_rate"),
