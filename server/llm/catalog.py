@@ -9,11 +9,14 @@ import msgspec
 from server.llm.anthropic_http import AnthropicHttpProvider
 from server.llm.base import Backend
 from server.llm.endpoint import ModelEndpoint, endpoint_of
+from server.llm.gemini_grpc import GeminiGrpcBackend
 from server.llm.gemini_http import GeminiHttpProvider
 from server.llm.openai_http import OpenAiHttpProvider
+from server.llm.provider_grpc import ProviderServiceBackend
 from server.llm.script import SHIPPED, Script, load_script
 from server.llm.scripted import ScriptedProvider
 from server.llm.weconverse_grpc import WeConverseBackend
+from server.llm.xai_grpc import XaiGrpcBackend
 from server.settings import ModelSettings
 
 
@@ -60,6 +63,18 @@ def _edge(endpoint: ModelEndpoint, node_id: str) -> Backend:
         raise ValueError(f"models.{endpoint.name}.{error}") from error
 
 
+def _over_grpc(make: Callable[[ModelEndpoint], Backend]) -> Callable[[ModelEndpoint, str], Backend]:
+    """A builder whose errors begin with the field of the entry and not with the entry."""
+
+    def build(endpoint: ModelEndpoint, node_id: str) -> Backend:
+        try:
+            return make(endpoint)
+        except ValueError as error:
+            raise ValueError(f"models.{endpoint.name}.{error}") from error
+
+    return build
+
+
 def _scripted(endpoint: ModelEndpoint, node_id: str) -> Backend:
     return ScriptedProvider(endpoint.name, endpoint.settings, _script(endpoint.name, endpoint.settings))
 
@@ -75,6 +90,9 @@ _BUILDERS: Final[Mapping[str, Callable[[ModelEndpoint, str], Backend]]] = {
     "openai_chat": _openai,
     "anthropic_messages": _anthropic,
     "gemini": _gemini,
+    "xai_chat": _over_grpc(XaiGrpcBackend),
+    "gemini_grpc": _over_grpc(GeminiGrpcBackend),
+    "provider_service": _over_grpc(ProviderServiceBackend),
     "weconverse": _edge,
     "scripted": _scripted,
 }
