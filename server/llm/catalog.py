@@ -11,6 +11,7 @@ from server.llm.base import Backend
 from server.llm.endpoint import ModelEndpoint, endpoint_of
 from server.llm.gemini_grpc import GeminiGrpcBackend
 from server.llm.gemini_http import GeminiHttpProvider
+from server.llm.kserve_grpc import KserveBackend
 from server.llm.openai_http import OpenAiHttpProvider
 from server.llm.provider_grpc import ProviderServiceBackend
 from server.llm.script import SHIPPED, Script, load_script
@@ -93,6 +94,7 @@ _BUILDERS: Final[Mapping[str, Callable[[ModelEndpoint, str], Backend]]] = {
     "xai_chat": _over_grpc(XaiGrpcBackend),
     "gemini_grpc": _over_grpc(GeminiGrpcBackend),
     "provider_service": _over_grpc(ProviderServiceBackend),
+    "kserve": _over_grpc(KserveBackend),
     "weconverse": _edge,
     "scripted": _scripted,
 }
