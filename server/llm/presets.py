@@ -135,7 +135,7 @@ def load_presets(path: Path = SHIPPED) -> dict[str, Preset]:
         if like:
             if like not in tables:
                 raise ValueError(f"{path.name}: {name}.like: there is no preset {like!r}")
-            table = _laid_over(tables[str(like)], table)
+            table = tables[name] = _laid_over(tables[str(like)], table)
         try:
             presets[name] = msgspec.convert(table, Preset)
         except msgspec.ValidationError as error:
