@@ -263,15 +263,14 @@ class IntentSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = ()
     temperature: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=0, le=2)] | None,
         Meta(
-            description="Sampling temperature: 0.1 to 0.3 for support, 0.7 to 0.9 for creative work. Unset: the assistant's.",
-            ge=0,
-            le=2,
+            description="Sampling temperature: 0.1 to 0.3 for support, 0.7 to 0.9 for creative work. Unset: the assistant's."
         ),
     ] = None
     max_output_tokens: Annotated[
-        int | None, Meta(description="The most tokens of a reply. Unset: the assistant's.", ge=1, le=32768)
+        Annotated[int, Meta(ge=1, le=32768)] | None,
+        Meta(description="The most tokens of a reply. Unset: the assistant's."),
     ] = None
     description: Annotated[
         str, Meta(description="A sentence that tells the classifier what belongs here. Empty: it never chooses it.")
@@ -408,7 +407,8 @@ class PriceSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     input: Annotated[float, Meta(description="Tokens read.", ge=0)] = 0.0
     cached_input: Annotated[
-        float | None, Meta(description="Tokens that the vendor had in its own cache. Unset: like `input`.", ge=0)
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Tokens that the vendor had in its own cache. Unset: like `input`."),
     ] = None
     output: Annotated[float, Meta(description="Tokens written, thoughts included.", ge=0)] = 0.0
 
