@@ -36,10 +36,15 @@ def extra_fields(request: type[M], fields: Mapping[str, object]) -> M:
         ValueError: for a field that the message does not have, or a value that does not
             fit. The message begins with ``extra_body``.
     """
+    known = {name for field in request.DESCRIPTOR.fields for name in (field.name, field.json_name)}
+    for name in fields:
+        if name not in known:
+            names = ", ".join(field.name for field in request.DESCRIPTOR.fields)
+            raise ValueError(f"extra_body.{name}: cannot be sent over gRPC; these can: {names}")
     message = request()
     try:
         ParseDict(dict(fields), message)
     except ParseError as error:
-        known = ", ".join(field.name for field in request.DESCRIPTOR.fields)
-        raise ValueError(f"extra_body: {error}; over gRPC these can be sent: {known}") from None
+        # What follows the first line are the names of this program's own types.
+        raise ValueError(f"extra_body: {str(error).splitlines()[0]}") from None
     return message
