@@ -218,4 +218,5 @@ def _usage(counts: TokenCounts | None) -> Usage | None:
         return None
     # xAI leaves thoughts out of the completion tokens, but not out of the total.
     output = max(counts.completion_tokens, counts.total_tokens - counts.prompt_tokens)
-    return Usage(counts.prompt_tokens, output, cached_input_token_count=min(counts.cached, counts.prompt_tokens))
+    cached = max(0, min(counts.cached, counts.prompt_tokens))
+    return Usage(counts.prompt_tokens, output, cached_input_token_count=cached)

@@ -158,7 +158,7 @@ def test_an_unknown_finish_reason_is_kept_for_the_log() -> None:
         (b'data: {"choices": [], "base_resp": {"status_code": 1027}}', ErrorClass.CONTENT),
         (b'data: {"code": 10013, "message": "sensitive", "sid": "x"}', ErrorClass.CONTENT),
         (b'data: {"code": "DataInspectionFailed", "message": "no", "request_id": "x"}', ErrorClass.CONTENT),
-        (b'data: {"error_code": 336100, "error_msg": "try again"}', ErrorClass.INCOMPLETE),
+        (b'data: {"error_code": 336100, "error_msg": "try again"}', ErrorClass.OVERLOADED),
         (b'data: {"detail": "broken"}', ErrorClass.INCOMPLETE),
         (b'data: {"error":{"code":429,"message":"slow down"},"choices":[{"delta":{}}]}', ErrorClass.RATE_LIMIT),
         (b'data: {"error":{"message":"maximum context length is 8192"}}', ErrorClass.CONTEXT),
@@ -246,6 +246,41 @@ def test_counts_inside_of_a_choice() -> None:
     assert read_pieces([stream]) == Taken("好", "", STOP, Usage(2, 5))
 
 
+@pytest.mark.parametrize(
+    ("counts", "cached"),
+    [
+        ({}, 0),
+        ({"prompt_tokens_details": None}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0}}, 4),
+        ({"prompt_tokens_details": {"cached_tokens": None}}, 0),
+        # DeepSeek, who says it both ways; and Moonshot.
+        ({"prompt_cache_hit_tokens": 6, "prompt_cache_miss_tokens": 3}, 6),
+        ({"prompt_tokens_details": {"cached_tokens": 6}, "prompt_cache_hit_tokens": 6}, 6),
+        ({"cached_tokens": 7}, 7),
+        # Odd shapes, and counts that cannot be.
+        ({"prompt_tokens_details": [], "prompt_cache_hit_tokens": 2.0}, 2),
+        ({"prompt_tokens_details": {"cached_tokens": 90}}, 9),
+        ({"prompt_tokens_details": {"cached_tokens": -1}}, 0),
+    ],
+)
+def test_tokens_that_the_vendor_had_cached(counts: dict[str, object], cached: int) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, **counts}
+    stream = piece("好", finish="stop") + b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    assert read_pieces([stream]) == Taken("好", "", STOP, Usage(9, 2, cached_input_token_count=cached))
+
+
+ANOTHER_PROTOCOL = [
+    *("aimock_anthropic_thinking_stream", "llmock_anthropic_stream", "vllm_anthropic_messages_stream"),
+    *("aimock_gemini_stream", "llmock_gemini_truncate", "aimock_ollama_chat", "aimock_bedrock_eventstream"),
+]
+
+
+@pytest.mark.parametrize("name", ANOTHER_PROTOCOL)
+def test_what_speaks_another_protocol_is_no_reply(name: str) -> None:
+    taken = read_pieces([recording.load(name).body])
+    assert (taken.text, taken.finish, taken.error) == ("", None, ErrorClass.INCOMPLETE)
+
+
 @pytest.mark.parametrize("before", [b"", b"\n", b"\r\n\r\n\n", b"\xef\xbb\xbf", b" \n\xef\xbb\xbf"])
 def test_a_json_body_in_the_place_of_a_stream(before: bytes) -> None:
     reply = {
@@ -293,7 +328,8 @@ _json = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["choices", "delta", "message", "content", "index", "usage", "finish_reason", "error", "base_resp", "code",
-             "status_code", "tool_calls", "text", "thinking", "type", "detail", "prompt_tokens", "reasoning", "details"]
+             "status_code", "tool_calls", "text", "thinking", "type", "detail", "prompt_tokens", "reasoning", "details",
+             "prompt_tokens_details", "cached_tokens"]
         ),
         inner,
         max_size=5,
