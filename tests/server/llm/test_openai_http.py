@@ -125,7 +125,7 @@ CHATS = [
     *("llmock_mistral_stream", "llmock_xai_stream", "tserve_chat_nonstream", "tserve_chat_stream", "vllm_chat_batch"),
     *("vllm_chat_n2", "vllm_chat_nonstream", "vllm_chat_stream_contusage", "vllm_chat_stream_usage", "vllm_cut_client"),
     *("vllm_enginedead_midstream", "vllm_json_schema_stream", "vllm_reasoning_stream", "vllm_server_killed_midstream"),
-    *("vllm_tool_named_stream", "vllm_tool_required_stream"),
+    *("vllm_tool_named_stream", "vllm_tool_required_stream", "llmock_openai_tool_stream"),
 ]  # fmt: skip
 
 
@@ -151,13 +151,40 @@ async def test_recordings_over_a_socket(name: str) -> None:
             assert taken == expected
 
 
-@pytest.mark.parametrize("name", ["llmock_openai_401", "llmock_openai_503", "aimock_openai_429", "vllm_err_model_404"])
+REFUSALS = [
+    *("llmock_openai_401", "llmock_openai_503", "aimock_openai_429"),
+    *("vllm_err_badjson_400", "vllm_err_ctx_400", "vllm_err_model_404"),
+]
+
+
+@pytest.mark.parametrize("name", REFUSALS)
 async def test_recorded_refusals_over_a_socket(name: str) -> None:
     recorded = recording.load(name)
     async with serve(says(recorded.raw)) as upstream, provider_for(upstream.url) as provider:
         error = await failing(provider)
     assert (error.status, error.model) == (recorded.status, "m")
     assert error.retry_after == (1.0 if recorded.status in (429, 503) else None)
+
+
+async def test_a_vendor_has_codes_of_its_own() -> None:
+    body = b'{"error":{"code":"insufficient_quota"}}'
+    refused = b"HTTP/1.1 429 No\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    in_stream = HEAD + b"data: " + body + b"\n\n"
+    async with serve(says(refused), says(in_stream), says(refused), says(in_stream)) as upstream:
+        for preset, kind in (("dashscope", ErrorClass.RATE_LIMIT), ("openai", ErrorClass.QUOTA)):
+            async with provider_for(upstream.url, preset=preset) as provider:
+                assert [(await failing(provider)).kind for _ in range(2)] == [kind, kind]
+
+
+async def test_headers_of_the_settings_go_along() -> None:
+    more = {"extra_headers": {"X-Team": "support", "authorization": "theirs"}}
+    async with serve(says(SERVED)) as upstream, provider_for(upstream.url, **more) as provider:
+        await take_with(KEY, provider)
+        await take(provider)
+        keyed, keyless = upstream.requests
+    assert keyed.header("x-team") == keyless.header("x-team") == "support"
+    assert keyed.header("authorization") == f"Bearer {KEY}"
+    assert keyless.header("authorization") == "theirs"
 
 
 async def test_a_refusal_that_never_ends_is_still_one() -> None:
