@@ -53,6 +53,8 @@ class Event(Message, gc=False):
 
 _decode: Final = PatientDecoder(Event)
 
+_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+
 
 class ReplyReader(BodyReader):
     """Reads one reply of a Messages API, streamed or not.
@@ -110,6 +112,9 @@ class ReplyReader(BodyReader):
             return
         if block.type == "tool_use":
             self.asked_for_tool = True
+        elif block.type in _THOUGHTS:
+            # Newer models keep their thoughts to themselves unless asked, but say that they think.
+            self.arrived = True
         if block.thinking:
             self._stop_splitting()
             self.put(thought=block.thinking)

@@ -11,6 +11,7 @@ from yarl import URL
 
 from server.budget import Budget
 from server.llm.anthropic_chunks import ReplyReader
+from server.llm.anthropic_manners import Manners
 from server.llm.anthropic_request import messages_body
 from server.llm.authorization import authorization
 from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Prompt, ProviderError
@@ -28,10 +29,10 @@ API_VERSION: Final = "2023-06-01"
 class AnthropicHttpProvider:
     """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.http_call.HttpOrigin` keeps them.
 
-    It keeps one thing between calls beside its connections: whether the model bears a
-    temperature. Newer ones refuse every call that has one, their names are not told
-    apart by rule, and every assistant has one; so a call that is refused for it is made
-    again without, and later ones are made without at once.
+    Beside its connections it keeps one thing between calls: the model's
+    :class:`~server.llm.anthropic_manners.Manners`. A call that is refused for want of
+    them is made once more, in the way that the refusal asks for, and later ones are made
+    that way at once.
     """
 
     def __init__(self, endpoint: ModelEndpoint, *, wall_clock: Callable[[], float] = time.time) -> None:
@@ -41,51 +42,55 @@ class AnthropicHttpProvider:
         self._origin = HttpOrigin(
             endpoint.name, endpoint.settings, overrides=endpoint.side.errors, wall_clock=wall_clock
         )
-        self._bears_temperature = True
+        self._manners = Manners()
 
     async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Backend.generate`."""
-        if not self._endpoint.takes(prompt):
+        endpoint = self._endpoint
+        if not endpoint.takes(prompt):
             raise ProviderError(
                 ErrorClass.BAD_REQUEST,
                 "the model cannot be shown a picture of this prompt",
-                model=self._endpoint.name,
+                model=endpoint.name,
                 code=NO_MODEL_TAKES_PICTURES,
             )
-        temperature = self._temperature(prompt)
-        try:
-            async with aclosing(self._ask(prompt, temperature, budget, key)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-            return
-        except ProviderError as error:
-            if temperature is None or not _refuses_temperature(error):
-                raise
-        self._bears_temperature = False
-        _log.warning("llm_temperature_refused", model=self._endpoint.name)
-        async with aclosing(self._ask(prompt, None, budget, key)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        while True:
+            manners = self._manners
+            body = self._body(prompt, manners)
+            try:
+                async with aclosing(self._ask(prompt, body, budget, key)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except ProviderError as error:
+                # A refusal comes before the first chunk. Each round knows more than the one
+                # before, and there is little to know, so this comes to an end.
+                learnt = manners.after(error, body)
+                if learnt == manners:
+                    raise
+            self._manners = learnt
+            _log.warning("llm_manners_learnt", model=endpoint.name, **msgspec.structs.asdict(learnt))
 
     async def aclose(self) -> None:
         """See :meth:`server.llm.base.Provider.aclose`."""
         await self._origin.aclose()
 
-    def _temperature(self, prompt: Prompt) -> float | None:
-        known = self._endpoint.side.parameters.temperature
-        if prompt.temperature is None or known is None or not self._bears_temperature:
-            return None
-        return known.of(prompt.temperature, self._endpoint.model)
-
-    def _ask(self, prompt: Prompt, temperature: float | None, budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
+    def _body(self, prompt: Prompt, manners: Manners) -> dict[str, object]:
         endpoint = self._endpoint
-        body = messages_body(
+        temperature: float | None = None
+        known = endpoint.side.parameters.temperature
+        if known is not None and prompt.temperature is not None and manners.bears_temperature:
+            temperature = known.of(prompt.temperature, endpoint.model)
+        return messages_body(
             prompt,
             model=endpoint.model,
             temperature=temperature,
-            thinking=endpoint.thinking,
+            thinking=manners.thinking(endpoint.thinking),
             extra=endpoint.settings.extra_body,
         )
+
+    def _ask(self, prompt: Prompt, body: dict[str, object], budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
+        endpoint = self._endpoint
         headers = {
             "anthropic-version": API_VERSION,
             **{name.lower(): value for name, value in endpoint.settings.extra_headers.items()},
@@ -95,7 +100,3 @@ class AnthropicHttpProvider:
         request = Outgoing(self._url, msgspec.json.encode(body), headers, key)
         reader = ReplyReader(endpoint.name, overrides=endpoint.side.errors)
         return self._origin.stream(request, reader, budget)
-
-
-def _refuses_temperature(error: ProviderError) -> bool:
-    return error.status == 400 and error.kind is ErrorClass.BAD_REQUEST and "temperature" in error.detail

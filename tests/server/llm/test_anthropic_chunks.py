@@ -109,6 +109,15 @@ def test_thoughts_stand_apart_and_signatures_nowhere() -> None:
     assert taken == Taken("<think>是字面意思", "想", STOP, Usage(5, 7))
 
 
+def test_a_model_that_thinks_in_silence_has_begun() -> None:
+    reader = ReplyReader("m")
+    assert reader.feed(START) is None
+    assert not reader.arrived
+    begun = event("content_block_start", content_block={"type": "thinking", "thinking": "", "signature": ""})
+    assert reader.feed(begun) is None
+    assert reader.arrived
+
+
 def test_thoughts_between_tags_stand_apart_too() -> None:
     taken = read(START, delta("<thi"), delta("nk>想</think>"), delta("好"), stop(), END)
     assert taken == Taken("好", "想", STOP, Usage(5, 7))
