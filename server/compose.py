@@ -22,12 +22,14 @@ from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.errors import StoreUnavailable
 from server.llm.catalog import build_backends
+from server.llm.endpoint import endpoint_of
 from server.memory.recall import RecentRounds
 from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
+from server.routing.build import routing
 from server.routing.intents import Intents
-from server.routing.router import Router
+from server.routing.unlimited import Unlimited
 from server.serve import Port, credentials_of, serving
 from server.settings import Settings
 from server.store.refusals import StoreRefused
@@ -265,11 +267,15 @@ async def _operations(settings: Settings, health: Health, metrics: Metrics, stac
 
 async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, stack: AsyncExitStack) -> TurnRoom:
     try:
-        provider = Router(
-            build_backends(settings.models, settings.node_id),
-            {name: entry.max_attempts for name, entry in settings.models.items()},
+        provider = await stack.enter_async_context(
+            routing(
+                settings,
+                build_backends(settings.models, settings.node_id),
+                Unlimited(),
+                metrics.models,
+                takes={name: endpoint_of(name, entry).takes for name, entry in settings.models.items()},
+            )
         )
-        stack.push_async_callback(provider.aclose)
         intents = Intents(settings.assistants, provider, metrics.models)
         stack.push_async_callback(intents.aclose)
         room = TurnRoom(

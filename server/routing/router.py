@@ -1,106 +1,177 @@
-"""Finds the backend of a model and tries again where that can help.
-
-Today a model name leads to one backend. Routing over several belongs in
-:meth:`Router._route`: what it gives may become a list, and each attempt take the next.
-"""
+"""Answers a prompt with the models that may answer it, one after another until one does."""
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
 from typing import Final
 
 import msgspec
+import structlog
 
-from server.budget import Budget
+from server.budget import Budget, Clock
 from server.domain import Usage
-from server.llm.base import RETRYABLE, Chunk, ErrorClass, Prompt, Provider, ProviderError
+from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, LimitReached, Prompt, ProviderError
+from server.routing.attempt import attempting
+from server.routing.base import ModelObserver
+from server.routing.breaker import BreakerOpen
+from server.routing.candidates import Candidates, Chosen
+from server.routing.model import Model
+from server.routing.showing import Showing
+from server.routing.splits import Names
+from server.settings import RoutingSettings
 
-FIRST_BACKOFF_SECONDS: Final = 0.5
-LONGEST_BACKOFF_SECONDS: Final = 8.0
+_log = structlog.get_logger()
 
 LEAST_SECONDS_FOR_AN_ATTEMPT: Final = 1.0
-"""What a wait must leave of the budget: with less, another attempt would only be cut off."""
+"""What must be left of the budget: with less, an attempt would only be cut off."""
 
 
 class Router:
-    """A :class:`~server.llm.base.Provider` over providers by model name.
+    """A :class:`~server.llm.base.Provider` over models.
 
-    Retries only what may succeed the second time, and only while nothing of the reply,
-    thoughts included, was handed out: nobody can continue another model's sentence.
+    Gives the reply of the first model that completes one. When a model breaks off after
+    text was handed out, the next begins anew with a chunk marked ``restart``, for nobody
+    can continue another model's sentence; where it had only thought aloud, the next goes on
+    without one.
     """
 
     def __init__(
         self,
-        providers: Mapping[str, Provider],
-        attempts: Mapping[str, int],
+        models: Mapping[str, Model],
+        names: Names,
+        settings: RoutingSettings,
+        observer: ModelObserver,
         *,
+        clock: Clock = time.monotonic,
         random: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Args: backends and attempts in all, by model name (1 where it is missing); jitter in [0, 1)."""
-        self._providers = providers
-        self._attempts = attempts
+        """Args: models by name; what their names and those of splits mean; jitter in [0, 1)."""
+        self._models = models
+        self._names = names
+        self._settings = settings
+        self._observer = observer
+        self._clock = clock
         self._random = random
         self._sleep = sleep
 
     async def generate(self, prompt: Prompt, budget: Budget) -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Provider.generate`."""
-        provider = self._route(prompt)
-        attempt = 0
+        candidates, showing = Candidates(self._route(prompt), self._settings), Showing()
+        calls = 0
+        chosen: Chosen | None = None
         while True:
-            attempt += 1
-            passed_on = text_passed_on = False
+            chosen = await self._next(candidates, showing, budget, chosen, calls)
+            model = chosen.candidate.model
             try:
-                async with aclosing(provider.generate(prompt, budget)) as chunks:
-                    async for chunk in chunks:
+                async with attempting(
+                    model, chosen.key, prompt, budget, self._patience(candidates, budget), again=chosen.again
+                ) as attempt:
+                    calls += 1
+                    showing.next_route(model.name, attempt.began)
+                    async for chunk in attempt.chunks:
+                        attempt.written += len(chunk.text) + len(chunk.reasoning)
+                        if not showing.settled:
+                            passed = showing.take(chunk)
+                            if passed is None:
+                                continue
+                            chunk = passed
                         if chunk.finish is not None:
-                            yield _counted(chunk, attempt)
-                            return
-                        passed_on = True
-                        text_passed_on = text_passed_on or bool(chunk.text)
+                            attempt.final = _counted(chunk, calls)
+                            break
                         yield chunk
-                raise ProviderError(ErrorClass.INCOMPLETE, "the provider ended without a finish reason")
             except ProviderError as error:
-                error.attempts = attempt
-                error.text_passed_on = text_passed_on
-                error.model = error.model or prompt.model
-                delay = self._delay(error, attempt)
-                if passed_on or not self._again(prompt.model, error, attempt, delay, budget):
-                    raise
-            await self._sleep(delay)
+                await self._failed(candidates, showing, chosen, error, budget)
+                continue
+            # Everything is accounted for, and the connection free, before the last chunk goes out.
+            if attempt.final is not None:
+                yield attempt.final
+            return
 
     async def aclose(self) -> None:
         """Closes all backends, the failing ones too."""
         results = await asyncio.gather(
-            *(provider.aclose() for provider in self._providers.values()), return_exceptions=True
+            *(model.backend.aclose() for model in self._models.values()), return_exceptions=True
         )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    def _route(self, prompt: Prompt) -> Provider:
-        provider = self._providers.get(prompt.model)
-        if provider is None:
+    def _route(self, prompt: Prompt) -> list[Model]:
+        """The models that may answer, in order.
+
+        Raises:
+            ProviderError: if there are none.
+        """
+        names = self._names.resolve(prompt.model, prompt.fallbacks, prompt.conversation or prompt.request_id)
+        if not names:
             raise ProviderError(ErrorClass.NOT_FOUND, "no such model in the settings", model=prompt.model)
-        return provider
+        models = [model for model in map(self._models.__getitem__, names) if model.takes(prompt)]
+        if not models:
+            detail = "none of its models takes pictures"
+            raise ProviderError(ErrorClass.BAD_REQUEST, detail, model=prompt.model, code=NO_MODEL_TAKES_PICTURES)
+        return models
 
-    def _again(self, model: str, error: ProviderError, attempt: int, delay: float, budget: Budget) -> bool:
-        return (
-            error.kind in RETRYABLE
-            and attempt < self._attempts.get(model, 1)
-            and budget.remaining() - delay >= LEAST_SECONDS_FOR_AN_ATTEMPT
-        )
+    def _patience(self, candidates: Candidates, budget: Budget) -> Budget:
+        """How long to wait for a free place at a model: not long where another one may have one."""
+        seconds = math.inf if candidates.alone else self._settings.longest_hint_seconds
+        return budget.part(seconds, keep=LEAST_SECONDS_FOR_AN_ATTEMPT)
 
-    def _delay(self, error: ProviderError, attempt: int) -> float:
-        """Full jitter under a doubling bound; never less than the backend asked for."""
-        bound = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * float(2 ** (attempt - 1)))
-        return max(self._random() * bound, error.retry_after or 0.0)
+    async def _next(
+        self, candidates: Candidates, showing: Showing, budget: Budget, before: Chosen | None, calls: int
+    ) -> Chosen:
+        """What to call next, after a wait if need be.
+
+        Raises:
+            ProviderError: the most telling one, once nothing is left to try.
+        """
+        chosen: Chosen | None = None
+        while budget.remaining() >= LEAST_SECONDS_FOR_AN_ATTEMPT:
+            if showing.text_shown and not self._settings.restart_after_text:
+                break
+            now = self._clock()
+            chosen = candidates.choose(now)
+            if chosen is not None:
+                break
+            wait = candidates.wait(now, self._random())
+            if wait > budget.remaining() - LEAST_SECONDS_FOR_AN_ATTEMPT:
+                chosen = candidates.probe(now)
+                break
+            await self._sleep(wait)
+        if chosen is None:
+            error = candidates.final_error(self._clock())
+            error.attempts, error.text_passed_on = calls, showing.text_shown
+            raise error
+        if before is not None and before.candidate is not chosen.candidate:
+            self._observer.failed_over(before.candidate.model.name, showing.text_shown)
+        return chosen
+
+    async def _failed(
+        self, candidates: Candidates, showing: Showing, chosen: Chosen, error: ProviderError, budget: Budget
+    ) -> None:
+        model = chosen.candidate.model
+        error.model = error.model or model.name
+        if not isinstance(error, LimitReached | BreakerOpen):
+            _log.warning(
+                "model_attempt_failed",
+                model=model.name,
+                key=chosen.key.name,
+                kind=error.kind.value,
+                status=error.status,
+                code=error.code,
+                after_text=showing.text_shown,
+                detail=error.detail,
+            )
+        if error.kind is ErrorClass.AUTH and model.keys.look_again is not None:
+            await model.keys.look_again(budget)
+        candidates.failed(chosen, error, self._clock(), self._random())
 
 
-def _counted(chunk: Chunk, attempts: int) -> Chunk:
-    """The last chunk with the attempts in its usage; a first success without counts stays without."""
-    if chunk.usage is None and attempts == 1:
+def _counted(chunk: Chunk, calls: int) -> Chunk:
+    """The last chunk with the calls in its usage; a first success without counts stays without."""
+    if calls == 1 and (chunk.usage is None or chunk.usage.attempt_count == 1):
         return chunk
     usage = chunk.usage or Usage()
-    return msgspec.structs.replace(chunk, usage=msgspec.structs.replace(usage, attempt_count=attempts))
+    return msgspec.structs.replace(chunk, usage=msgspec.structs.replace(usage, attempt_count=calls))

@@ -1,0 +1,166 @@
+"""The settings become a router."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from server.budget import Clock
+from server.llm.base import Backend, Prompt
+from server.routing.base import Limiter, ModelObserver
+from server.routing.key_files import KeyFiles, keys_in
+from server.routing.keys import KeyPool, KeySource, QuotaGroup
+from server.routing.model import Model
+from server.routing.router import Router
+from server.routing.splits import Names
+from server.settings import AssistantSettings, KeySettings, ModelSettings, RoutingSettings, Settings
+
+_FILE: Final = "file:"
+
+Takes = Callable[[Prompt], bool]
+"""Whether a model can read a prompt, for its pictures."""
+
+
+@asynccontextmanager
+async def routing(
+    settings: Settings,
+    backends: Mapping[str, Backend],
+    limiter: Limiter,
+    observer: ModelObserver,
+    *,
+    takes: Mapping[str, Takes],
+    clock: Clock = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+    random: Callable[[], float] = random.random,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> AsyncIterator[Router]:
+    """A router over all models, whose files of keys are watched while it is open. Closes the backends.
+
+    Args:
+        takes: what each model can read, by name.
+
+    Raises:
+        ValueError: for an entry that cannot work. The message begins with its field.
+    """
+    entry = settings.routing
+    names = Names(settings.models, settings.splits, random=random)
+    files = KeyFiles(entry.reread_keys_seconds, observer, clock=clock, wall_clock=wall_clock, sleep=sleep)
+    groups: dict[str, QuotaGroup] = {}
+    models = {}
+    for name, model in settings.models.items():
+        pool = _pool(name, model, entry, groups, files, observer)
+        models[name] = Model(
+            name, model, entry, backends[name], pool, limiter, observer, takes=takes[name], clock=clock
+        )
+        observer.keys_usable(name, pool.usable(clock()))
+    router = Router(models, names, entry, observer, clock=clock, random=random, sleep=sleep)
+    try:
+        async with _watching(files):
+            yield router
+    finally:
+        await router.aclose()
+
+
+# --- keys -----------------------------------------------------------------------------------
+
+
+def _pool(
+    name: str,
+    settings: ModelSettings,
+    routing_settings: RoutingSettings,
+    groups: dict[str, QuotaGroup],
+    files: KeyFiles,
+    observer: ModelObserver,
+) -> KeyPool:
+    """The keys of a model. A quota group that two models name is the same account."""
+    if settings.keys and settings.api_key:
+        raise ValueError(f"models.{name}.keys: stands in the place of `api_key`, which is set too; remove one of them")
+    pool = KeyPool(name, routing_settings, observer.keys_usable)
+    for place, entry in _entries(settings):
+        group = groups.setdefault(
+            entry.quota_group or f"models.{name}", QuotaGroup(entry.quota_group or f"models.{name}", routing_settings)
+        )
+        reference = entry.secret.reference
+        path = reference.removeprefix(_FILE) if reference.startswith(_FILE) else ""
+        text = entry.secret.reveal()
+        texts = keys_in(text) if path else (text,)
+        if settings.keys and not any(texts):
+            raise ValueError(f"models.{name}.{place}.secret: holds no key; put one into it, or remove the entry")
+        source = KeySource(place, path, entry.weight, entry.max_age_days)
+        pool.add_source(source, group, texts or ("",))
+        if path:
+            files.add(name, pool, source)
+    return pool
+
+
+def _entries(settings: ModelSettings) -> Iterator[tuple[str, KeySettings]]:
+    if not settings.keys:
+        yield "api_key", KeySettings(secret=settings.api_key)
+    for index, entry in enumerate(settings.keys):
+        yield f"keys[{index}]", entry
+
+
+@asynccontextmanager
+async def _watching(files: KeyFiles) -> AsyncIterator[None]:
+    if not len(files):
+        yield
+        return
+    task = asyncio.create_task(files.watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+# --- for people -----------------------------------------------------------------------------
+
+
+def describe(settings: Settings) -> Iterator[str]:
+    """Who would answer whom, and with how many keys: a line for each assistant, intent and model."""
+    for name, assistant in settings.assistants.items():
+        own = _in_order((assistant.model, *assistant.fallback_models), settings)
+        yield f"would answer as assistants/{name} with {own}"
+        for intent, entry in assistant.intents.items():
+            if entry.models:
+                yield f"would answer assistants/{name}, intent {intent}, with {_in_order(entry.models, settings)}"
+    for name in _used(settings.assistants, settings):
+        yield _keys_in_words(name, settings.models[name])
+
+
+def _in_order(names: tuple[str, ...], settings: Settings) -> str:
+    words = []
+    for name in names:
+        split = settings.splits.get(name)
+        if split is None:
+            words.append(name)
+            continue
+        total = sum(split.weights.values())
+        shares = ", ".join(f"{model} {weight / total:.1%}" for model, weight in split.weights.items())
+        words.append(f"{name} ({shares})")
+    return ", then ".join(words)
+
+
+def _used(assistants: Mapping[str, AssistantSettings], settings: Settings) -> tuple[str, ...]:
+    """The models that some assistant may come to."""
+    found: dict[str, None] = {}
+    for entry in assistants.values():
+        names = [entry.model, *entry.fallback_models]
+        for intent in entry.intents.values():
+            names += intent.models
+        for name in names:
+            split = settings.splits.get(name)
+            found.update(dict.fromkeys(split.weights if split is not None else (name,)))
+    return tuple(name for name in found if name in settings.models)
+
+
+def _keys_in_words(name: str, settings: ModelSettings) -> str:
+    if not settings.keys:
+        keys = "one key" if settings.api_key else "no key"
+    else:
+        groups = {entry.quota_group or f"models.{name}" for entry in settings.keys}
+        count = sum(len(keys_in(entry.secret.reveal())) for entry in settings.keys)
+        keys = f"{count} keys of {len(groups)} quota groups"
+    return f"would call models/{name} with {keys}, up to {settings.max_attempts} times a turn"
