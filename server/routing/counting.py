@@ -1,0 +1,273 @@
+"""Limits counted in this process."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from server.routing.limit_state import Claim, LimitKind, Refusal, Taken
+from server.routing.spending import SpendingMarks
+from server.routing.spending_record import SpendingForgotten, SpendingRecord
+from server.routing.window import ROUNDING_SECONDS, Entry, SlidingWindow
+
+MOST_KEYS: Final = 100_000
+"""Things that are counted apart. Beyond it, newcomers with a shared key are counted under that."""
+
+MARKS_A_CAP: Final = 50
+"""Steps in which the marks of a cap are raised: writes a day, and the part of it that a crash can cost."""
+
+UNRECORDED_RETRY_SECONDS: Final = 30.0
+"""When to come back while spending cannot be written down: the disk is full, or gone."""
+
+_LOOKED_AT: Final = 4
+"""Keys that are looked at for each newcomer, to forget those that have nothing to say."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Counts:
+    """What is known of one key. ``spent`` and ``reserved`` are of ``day``."""
+
+    __slots__ = ("day", "in_use", "key", "requests", "reserved", "spent", "tokens")
+
+    def __init__(self, key: str, claim: Claim, day: int, spent: int) -> None:
+        self.key = key
+        self.requests = SlidingWindow() if claim.requests else None
+        self.tokens = SlidingWindow() if claim.tokens else None
+        self.in_use = 0
+        self.day = day
+        self.spent = spent
+        self.reserved = 0
+
+    def begin(self, day: int) -> None:
+        """Begins a new day. What is still under way is settled with the day it began on, and so with nothing."""
+        self.day = day
+        self.spent = self.reserved = 0
+
+    def idle(self, now: float) -> bool:
+        """Whether there is nothing to know but ``spent``."""
+        return (
+            not self.in_use
+            and not self.reserved
+            and (self.requests is None or self.requests.empty(now))
+            and (self.tokens is None or self.tokens.empty(now))
+        )
+
+
+class _Part:
+    """What a call holds of one key."""
+
+    __slots__ = ("counts", "day", "place", "request", "tokens")
+
+    def __init__(
+        self, counts: _Counts, request: Entry | None, tokens: Entry | None, *, place: bool, day: int | None
+    ) -> None:
+        self.counts = counts
+        self.request = request
+        self.tokens = tokens
+        self.place = place
+        self.day = day
+
+
+class _Held(Taken):
+    """What a call holds of all keys, and the money it has reserved at each."""
+
+    __slots__ = ("money", "parts")
+
+    def __init__(self, parts: list[_Part], money: int) -> None:
+        self.parts = parts
+        self.money = money
+
+
+class CountedHere:
+    """A :class:`~server.routing.limit_state.LimitState` in memory, with the day's spending on disk.
+
+    Nothing is awaited between looking and taking, so no two calls can take the same last
+    place. The one thing ever waited for is a write, at most fifty times a day and key.
+
+    Memory: a key whose minute is empty and which has no call under way is forgotten but for
+    what it spent today, which changes no answer. Keys that count are never forgotten to make
+    room: when there are too many, newcomers that have a shared key are counted together under
+    it, and all of them pass what one of them may. Whoever gets a count of their own again has
+    at most twice their limit in that minute.
+    """
+
+    def __init__(
+        self,
+        record: SpendingRecord | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        most_keys: int = MOST_KEYS,
+    ) -> None:
+        """Args: where spending is kept (nowhere, by default), growing seconds, POSIX seconds, and the bound."""
+        self._marks = SpendingMarks(record or SpendingForgotten(), wall_clock)
+        self._clock = clock
+        self._most_keys = most_keys
+        self._keys: OrderedDict[str, _Counts] = OrderedDict()
+        self._day = -1
+        self._spent: dict[str, int] = {}
+        """What keys spent on that day that are forgotten otherwise."""
+        self._newcomers = 0
+        """Keys that came since some were last forgotten. Not while a call is looked at: it holds on to its counts."""
+
+    async def open(self) -> None:
+        """See :meth:`server.routing.limit_state.LimitState.open`."""
+        self._today()
+        # Of a process that died, nobody knows what it spent of its marks.
+        self._spent = await self._marks.open()
+
+    async def take(self, claims: Sequence[Claim], tokens: int, money: int) -> _Held | Refusal:
+        """See :meth:`server.routing.limit_state.LimitState.take`."""
+        while True:
+            now = self._clock()
+            if self._newcomers:
+                self._forget_some(now)
+            day = self._today() if money else self._day
+            counted = [self._counts(claim) for claim in claims]
+            refusal = self._refusal(claims, counted, now, tokens, money, places=True)
+            if refusal is not None:
+                return refusal
+            short = self._beyond_marks(claims, counted, money) if money else None
+            if not short:
+                return self._hold(claims, counted, now, tokens, money, day)
+            try:
+                await self._marks.raise_to(day, {key: mark for _, key, mark in short})
+            except OSError as error:
+                # What cannot be kept account of is not spent.
+                _log.error("spending_not_recorded", error=repr(error))
+                return Refusal(short[0][0], LimitKind.MONEY, UNRECORDED_RETRY_SECONDS)
+
+    async def check(self, claims: Sequence[Claim], tokens: int, money: int) -> Refusal | None:
+        """See :meth:`server.routing.limit_state.LimitState.check`."""
+        now = self._clock()
+        if money:
+            self._today()
+        counted = [self._counts(claim) for claim in claims]
+        return self._refusal(claims, counted, now, tokens, money, places=False)
+
+    async def give_back(self, taken: Taken, used: tuple[int, int] | None) -> None:
+        """See :meth:`server.routing.limit_state.LimitState.give_back`."""
+        assert isinstance(taken, _Held)
+        for part in taken.parts:
+            counts = part.counts
+            if part.place:
+                counts.in_use -= 1
+            if part.tokens is not None and counts.tokens is not None:
+                counts.tokens.change(part.tokens, used[0] if used else 0)
+            if part.request is not None and counts.requests is not None and used is None:
+                counts.requests.change(part.request, 0)
+            if part.day is not None and part.day == counts.day:
+                counts.reserved -= taken.money
+                counts.spent += used[1] if used else 0
+        taken.parts = []
+
+    async def aclose(self) -> None:
+        """See :meth:`server.routing.limit_state.LimitState.aclose`."""
+        day = self._today()
+        sums = dict(self._spent)
+        for counts in self._keys.values():
+            if counts.day == day and counts.spent + counts.reserved:
+                sums[counts.key] = counts.spent + counts.reserved
+        await self._marks.aclose(sums)
+
+    def _refusal(
+        self,
+        claims: Sequence[Claim],
+        counted: Sequence[_Counts],
+        now: float,
+        tokens: int,
+        money: int,
+        *,
+        places: bool,
+    ) -> Refusal | None:
+        """The limit that refuses for longest; a place that is missing only where nothing else is."""
+        longest, why, full = 0.0, None, None
+        for claim, counts in zip(claims, counted, strict=True):
+            if counts.requests is not None:
+                wait = counts.requests.wait(now, claim.requests, 1)
+                if wait > longest:
+                    longest, why = wait, (claim, LimitKind.REQUESTS)
+            if counts.tokens is not None:
+                wait = counts.tokens.wait(now, claim.tokens, tokens)
+                if wait > longest:
+                    longest, why = wait, (claim, LimitKind.TOKENS)
+            if money and claim.money and counts.spent + counts.reserved + money > claim.money:
+                wait = self._marks.until_tomorrow() + ROUNDING_SECONDS
+                if wait > longest:
+                    longest, why = wait, (claim, LimitKind.MONEY)
+            if places and claim.places and full is None and counts.in_use >= claim.places:
+                full = claim
+        if why is not None:
+            return Refusal(*why, longest)
+        return None if full is None else Refusal(full, LimitKind.PLACES, 0.0)
+
+    def _beyond_marks(
+        self, claims: Sequence[Claim], counted: Sequence[_Counts], money: int
+    ) -> list[tuple[Claim, str, int]]:
+        """The claims whose spending would pass what is on disk, with their keys and the marks they need."""
+        short = []
+        for claim, counts in zip(claims, counted, strict=True):
+            if claim.money:
+                sum_then = counts.spent + counts.reserved + money
+                if sum_then > self._marks.mark(counts.key):
+                    short.append((claim, counts.key, sum_then + claim.money // MARKS_A_CAP))
+        return short
+
+    def _hold(
+        self, claims: Sequence[Claim], counted: Sequence[_Counts], now: float, tokens: int, money: int, day: int
+    ) -> _Held:
+        parts = []
+        for claim, counts in zip(claims, counted, strict=True):
+            pays = bool(money and claim.money)
+            if claim.places:
+                counts.in_use += 1
+            if pays:
+                counts.reserved += money
+            parts.append(
+                _Part(
+                    counts,
+                    None if counts.requests is None else counts.requests.add(now, 1),
+                    None if counts.tokens is None else counts.tokens.add(now, min(tokens, claim.tokens)),
+                    place=claim.places > 0,
+                    day=day if pays else None,
+                )
+            )
+        return _Held(parts, money)
+
+    def _today(self) -> int:
+        day = self._marks.today()
+        if day != self._day:
+            self._day = day
+            self._spent = {}
+        return day
+
+    def _counts(self, claim: Claim) -> _Counts:
+        """What is known of a claim's key, of today."""
+        counts = self._keys.get(claim.key)
+        if counts is None:
+            counts = self._newcomer(claim)
+        if counts.day != self._day:
+            counts.begin(self._day)
+        return counts
+
+    def _newcomer(self, claim: Claim) -> _Counts:
+        self._newcomers += 1
+        key = claim.key
+        if claim.shared_key and key not in self._spent and len(self._keys) + len(self._spent) >= self._most_keys:
+            key = claim.shared_key
+        counts = self._keys.get(key)
+        if counts is None:
+            counts = self._keys[key] = _Counts(key, claim, self._day, self._spent.pop(key, 0))
+        return counts
+
+    def _forget_some(self, now: float) -> None:
+        looked_at, self._newcomers = _LOOKED_AT * self._newcomers, 0
+        for _ in range(min(looked_at, len(self._keys))):
+            key, counts = self._keys.popitem(last=False)
+            if not counts.idle(now):
+                self._keys[key] = counts
+            elif counts.spent and counts.day == self._day:
+                self._spent[key] = counts.spent

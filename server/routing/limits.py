@@ -1,0 +1,237 @@
+"""The limits of the settings, around each call to a backend."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final
+
+import msgspec
+
+from server.budget import Budget
+from server.domain import Usage
+from server.llm.base import LimitReached
+from server.routing.base import Admission, CallFacts, ModelObserver
+from server.routing.limit_log import LimitLog
+from server.routing.limit_state import MONEY_UNITS, Claim, LimitKind, LimitState, Refusal, Taken
+from server.routing.place_line import LineFull, PlaceLine
+from server.routing.prices import cost_of, in_units, is_free
+from server.settings import LimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
+
+PLACE_RETRY_SECONDS: Final = 1.0
+"""When to come back after no place became free in time: calls end when they end."""
+
+TOKENS_PER_CHARACTER: Final = 0.75
+"""For replies that no backend counted: what a Chinese character takes. Others take less."""
+
+MOST_PLANS: Final = 4096
+"""Combinations of model, account and caller whose limits are kept looked up."""
+
+NO_LIMITS: Final = LimitSettings()
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What calls of one model, account and caller have to pass, but for the person's limits."""
+
+    claims: tuple[Claim, ...]
+    price: PriceSettings | None
+    """``None`` where nothing costs anything."""
+
+
+class Limits:
+    """A :class:`~server.routing.base.Limiter` over the settings and a :class:`LimitState`.
+
+    A call passes all limits at once, or takes nothing of any. Only for a place does it
+    wait: first come, first served, within its budget, having taken nothing yet. In shadow
+    mode nothing waits and nothing is refused; a call that would be is let through uncounted,
+    so that the counts are those of the calls that limits would have let through.
+
+    Persons are told apart by caller: what two callers call by one name need not be one.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        shared: SharedLimitSettings,
+        state: LimitState,
+        observer: ModelObserver,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args: the models and the limits beside theirs, what counts, who hears of refusals, seconds for the log."""
+        self._models = models
+        self._shared = shared
+        self._state = state
+        self._observer = observer
+        self._log = LimitLog(clock)
+        self._line = PlaceLine()
+        self._plans: dict[tuple[str, str, str], _Plan] = {}
+        self._person = None if shared.person == NO_LIMITS else _claim("person", "", shared.person)
+
+    async def open(self) -> None:
+        """Reads what was spent today. Raises ``OSError``."""
+        await self._state.open()
+
+    async def aclose(self) -> None:
+        """Writes what was spent today. Calls under way count as made."""
+        await self._state.aclose()
+
+    def admitted(self, facts: CallFacts, budget: Budget) -> AbstractAsyncContextManager[Admission]:
+        """See :meth:`server.routing.base.Limiter.admitted`."""
+        plan = self._plan(facts)
+        claims = plan.claims
+        if self._person is not None and facts.person:
+            key = f"person:{facts.caller}\n{facts.person}"
+            claims = (msgspec.structs.replace(self._person, key=key, shared_key="person:*"), *claims)
+        return _Passage(self, facts, claims, plan.price, budget)
+
+    async def enter(self, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget) -> Taken | None:
+        """What the call holds now; ``None`` for one that only shadow mode lets through. Raises ``LimitReached``."""
+        if self._line.waiting and not self._shared.shadow:
+            for claim in claims:
+                if claim.places and self._line.waits_for(claim.key):
+                    return await self._enter_behind(claim, model, claims, tokens, money, budget)
+        verdict = await self._state.take(claims, tokens, money)
+        if not isinstance(verdict, Refusal):
+            return verdict
+        if self._shared.shadow:
+            self._noted(model, verdict, enforced=False)
+            return None
+        if verdict.kind is LimitKind.PLACES:
+            return await self._wait(verdict.claim, model, claims, tokens, money, budget)
+        raise self._refused(model, verdict)
+
+    async def leave(self, claims: Sequence[Claim], taken: Taken, used: tuple[int, int] | None) -> None:
+        """Ends a call, and calls those who wait for its places."""
+        await self._state.give_back(taken, used)
+        if self._line.waiting:
+            for claim in claims:
+                if claim.places:
+                    self._line.freed(claim.key)
+
+    async def _enter_behind(
+        self, full: Claim, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget
+    ) -> Taken:
+        """Waits behind those who wait already, unless it could not pass anyway."""
+        refusal = await self._state.check(claims, tokens, money)
+        if refusal is not None:
+            raise self._refused(model, refusal)
+        return await self._wait(full, model, claims, tokens, money, budget)
+
+    async def _wait(
+        self, full: Claim, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget
+    ) -> Taken:
+        try:
+            waiter = self._line.join(full.key)
+        except LineFull:
+            raise self._refused(model, Refusal(full, LimitKind.PLACES, PLACE_RETRY_SECONDS)) from None
+        try:
+            while True:
+                await waiter.turn(budget)
+                verdict = await self._state.take(claims, tokens, money)
+                if not isinstance(verdict, Refusal):
+                    return verdict
+                if verdict.kind is not LimitKind.PLACES:
+                    raise self._refused(model, verdict)
+                full = verdict.claim
+                waiter.stand_again(full.key)
+        except TimeoutError:
+            raise self._refused(model, Refusal(full, LimitKind.PLACES, PLACE_RETRY_SECONDS)) from None
+        finally:
+            waiter.leave()
+
+    def _refused(self, model: str, refusal: Refusal) -> LimitReached:
+        self._noted(model, refusal, enforced=True)
+        return LimitReached(refusal.claim.scope, _in_words(refusal), refusal.retry_after, model=model)
+
+    def _noted(self, model: str, refusal: Refusal, *, enforced: bool) -> None:
+        self._observer.limited(refusal.claim.scope, enforced)
+        self._log.limited(model, refusal.claim.scope, _in_words(refusal), enforced=enforced)
+
+    def _plan(self, facts: CallFacts) -> _Plan:
+        key = (facts.model, facts.quota_group, facts.caller)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = self._new_plan(facts)
+        return plan
+
+    def _new_plan(self, facts: CallFacts) -> _Plan:
+        model, shared = self._models[facts.model], self._shared
+        limits = (
+            ("caller", facts.caller, shared.callers.get(facts.caller, shared.caller)),
+            ("model", facts.model, model.limits),
+            ("quota_group", facts.quota_group, shared.quota_groups.get(facts.quota_group, NO_LIMITS)),
+            ("total", "", shared.total),
+        )
+        claims = tuple(_claim(scope, name, settings) for scope, name, settings in limits if settings != NO_LIMITS)
+        return _Plan(claims, None if is_free(model.price) else model.price)
+
+
+class _Passage(AbstractAsyncContextManager[Admission]):
+    """One call on its way through the limits."""
+
+    __slots__ = ("_budget", "_claims", "_facts", "_limits", "_price", "_taken", "_used")
+
+    def __init__(
+        self, limits: Limits, facts: CallFacts, claims: Sequence[Claim], price: PriceSettings | None, budget: Budget
+    ) -> None:
+        self._limits = limits
+        self._facts = facts
+        self._claims = claims
+        self._price = price
+        self._budget = budget
+        self._taken: Taken | None = None
+        self._used: tuple[int, int] | None = None
+
+    async def __aenter__(self) -> Admission:
+        facts = self._facts
+        money = self._money(Usage(facts.input_tokens, facts.output_tokens))
+        tokens = facts.input_tokens + facts.output_tokens
+        self._taken = await self._limits.enter(facts.model, self._claims, tokens, money, self._budget)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            await self._limits.leave(self._claims, taken, self._used)
+
+    def settle(self, usage: Usage | None, *, written_characters: int = 0) -> None:
+        """See :meth:`server.routing.base.Admission.settle`. Takes effect on leaving; the first one stands."""
+        if self._used is not None:
+            return
+        if usage is None:
+            usage = Usage(self._facts.input_tokens, round(written_characters * TOKENS_PER_CHARACTER))
+        self._used = (usage.input_token_count + usage.output_token_count, self._money(usage))
+
+    def _money(self, usage: Usage) -> int:
+        # At least one unit, so that a call that may cost something is told from one that cannot.
+        return 0 if self._price is None else max(1, in_units(cost_of(self._price, usage)))
+
+
+def _claim(scope: str, name: str, limits: LimitSettings) -> Claim:
+    return Claim(
+        scope,
+        f"{scope}:{name}",
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.concurrent_calls,
+        round(limits.spending_per_day * MONEY_UNITS),
+    )
+
+
+def _in_words(refusal: Refusal) -> str:
+    claim = refusal.claim
+    match refusal.kind:
+        case LimitKind.REQUESTS:
+            return f"{claim.requests} requests per minute"
+        case LimitKind.TOKENS:
+            return f"{claim.tokens} tokens per minute"
+        case LimitKind.PLACES:
+            return f"{claim.places} concurrent calls"
+        case LimitKind.MONEY:
+            money = f"{claim.money / MONEY_UNITS:.9f}".rstrip("0").rstrip(".")
+            return f"spending of {money} per day"
