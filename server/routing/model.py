@@ -15,9 +15,10 @@ from server.routing.base import CallFacts, Limiter, ModelObserver
 from server.routing.breaker import Breaker, BreakerOpen
 from server.routing.input_estimate import InputEstimate
 from server.routing.keys import Key, KeyPool
+from server.routing.prices import cost_of
 from server.routing.rests import Rest
 from server.routing.retry_budget import RetryBudget
-from server.settings import ModelSettings, PriceSettings, RoutingSettings
+from server.settings import ModelSettings, RoutingSettings
 
 _log = structlog.get_logger()
 
@@ -29,8 +30,6 @@ UNBOUNDED_OUTPUT_TOKENS: Final = 4096
 
 _TIMES_AS_LONG: Final = 6
 """How far the rest of an overloaded model doubles."""
-
-_MILLION: Final = 1e6
 
 
 class Model:
@@ -152,16 +151,8 @@ class Model:
     def paid(self, usage: Usage, rough: int) -> None:
         """The backend counted the tokens of a call, with text alone if ``rough`` is above 0."""
         self.estimate.learn(rough, usage.input_token_count)
-        self.observer.tokens_used(self.name, usage, cost_of(usage, self._price))
+        self.observer.tokens_used(self.name, usage, cost_of(self._price, usage))
 
     def _breaker_changed(self, state: str) -> None:
         self.observer.breaker_changed(self.name, state)
         _log.warning("model_breaker_changed", model=self.name, state=state)
-
-
-def cost_of(usage: Usage, price: PriceSettings) -> float:
-    """What the tokens cost, in the currency of the settings."""
-    cached = min(usage.cached_input_token_count, usage.input_token_count)
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    fresh = usage.input_token_count - cached
-    return (fresh * price.input + cached * cached_price + usage.output_token_count * price.output) / _MILLION

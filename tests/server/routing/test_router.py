@@ -264,10 +264,7 @@ async def test_a_reply_with_nothing_to_read_is_none(finish: FinishReason) -> Non
     one, two = Played((nothing, None)), Played(whole())
     async with routed({"a": one, "b": two}, Clock()) as router:
         shown = await watch(router, BOTH)
-        assert (shown.text, shown.finish) == (
-            "\n好" if shown.restarts == 0 and "\n" in shown.text else "好",
-            FinishReason.STOP,
-        )
+    assert (shown.text, shown.reasoning, shown.restarts) == ("好", "想", 0)
     broken = Played(failing(ErrorClass.INCOMPLETE, FIRST))
     async with routed({"a": broken, "b": Played((nothing, None)), "c": Played(whole())}, Clock()) as router:
         shown = await watch(router, THREE)
@@ -349,13 +346,16 @@ async def test_all_is_accounted_for_before_the_last_chunk_goes_out() -> None:
     usage = Usage(1_000_000, 500_000, cached_input_token_count=200_000)
     backend = Played(([Chunk("好", finish=FinishReason.STOP, usage=usage)], None))
     models = {"a": keyed("k", price=PriceSettings(input=2.0, cached_input=0.5, output=8.0))}
-    async with routed({"a": backend}, clock, models=models, observer=observer) as router:
-        async with aclosing(router.generate(ASKED, Budget(60, clock))) as chunks:
-            async for chunk in chunks:
-                assert chunk.usage == usage
-                assert backend.open == 0
-                assert observer.attempts == [("a", "ok")]
-                assert observer.paid == [("a", usage, pytest.approx(0.8 * 2 + 0.2 * 0.5 + 0.5 * 8))]
+    async with (
+        routed({"a": backend}, clock, models=models, observer=observer) as router,
+        aclosing(router.generate(ASKED, Budget(60, clock))) as chunks,
+    ):
+        async for chunk in chunks:
+            assert chunk.usage == usage
+            assert backend.open == 0
+            assert observer.attempts == [("a", "ok")]
+    ((model, paid, cost),) = observer.paid
+    assert (model, paid, cost) == ("a", usage, pytest.approx(0.8 * 2 + 0.2 * 0.5 + 0.5 * 8))
 
 
 async def test_cancelling_a_wait_is_no_error() -> None:
