@@ -18,28 +18,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from server.llm.presets import shipped_presets  # noqa: E402  # a script has to find the project first
+
 VAR = ROOT / "var"
 CONFIG = ROOT / "deploy" / "local"
 
 START_SECONDS = 30.0
 STOP_SECONDS = 4.0
 """Below the five seconds in which Ctrl-C shall have stopped everything."""
-
-
-class Vendor(NamedTuple):
-    """Where a vendor's key stands in the environment, and what to use it with."""
-
-    key: str
-    base_url: str
-    model: str
-
-
-VENDORS = (
-    Vendor("OPENAI_API_KEY", "https://api.openai.com/v1", "gpt-5-mini"),
-    Vendor("DEEPSEEK_API_KEY", "https://api.deepseek.com", "deepseek-chat"),
-    Vendor("DASHSCOPE_API_KEY", "https://dashscope.aliyuncs.com/compatible-mode/v1", "qwen-plus"),
-)
-"""`X_BASE_URL` and `X_MODEL` beside `X_API_KEY` change the other two."""
 
 
 class Program(NamedTuple):
@@ -58,21 +46,29 @@ PROGRAMS = (
 
 
 def model_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Settings for the model that the environment has a key for, and a sentence that says which."""
-    for vendor in VENDORS:
-        if environ.get(vendor.key):
-            prefix = vendor.key.removesuffix("_API_KEY")
-            base_url = environ.get(f"{prefix}_BASE_URL", vendor.base_url)
-            model = environ.get(f"{prefix}_MODEL", vendor.model)
-            section = "WECONVERSE_SERVER__MODELS__DEFAULT__"
-            settings = {
-                f"{section}PROTOCOL": "openai_chat",
-                f"{section}BASE_URL": base_url,
-                f"{section}MODEL": model,
-                f"{section}API_KEY": f"env:{vendor.key}",
-            }
-            return settings, f"{model} at {base_url} (from {vendor.key})"
-    return {}, "the scripted demonstration model; set OPENAI_API_KEY or DEEPSEEK_API_KEY for a real one"
+    """Settings for the model that the environment has a key for, and a sentence that says which.
+
+    Each preset is looked for under the name that its key usually has, in the order of
+    their file; one that needs no key, under ``PRESET_MODEL``. ``PRESET_BASE_URL`` and
+    ``PRESET_MODEL``, such as ``DEEPSEEK_MODEL``, go before what the preset says.
+    """
+    for name, preset in shipped_presets().items():
+        side, prefix = preset.http, name.upper()
+        model = environ.get(f"{prefix}_MODEL", "")
+        if side is None or not environ.get(preset.key_name or f"{prefix}_MODEL"):
+            continue
+        base_url = environ.get(f"{prefix}_BASE_URL", "")
+        address, model = base_url or side.address, model or preset.example_model
+        if not address or not model:
+            continue
+        settings = {"PRESET": name, "MODEL": model}
+        if base_url:
+            settings["BASE_URL"] = base_url
+        if preset.key_name:
+            settings["API_KEY"] = f"env:{preset.key_name}"
+        which = f"{model} at {address} (from {preset.key_name or f'{prefix}_MODEL'})"
+        return {f"WECONVERSE_SERVER__MODELS__DEFAULT__{key}": value for key, value in settings.items()}, which
+    return {}, "the scripted demonstration model; set DEEPSEEK_API_KEY, or another of docs/models.md, for a real one"
 
 
 def check_ports() -> None:
