@@ -56,6 +56,8 @@ class Product(msgspec.Struct, frozen=True):
     """The mock upstream, as ``host:port``."""
     wecom: str = ""
     """The fake WeCom API, as ``host:port``."""
+    provider: str = ""
+    """The mock upstream over gRPC, as ``host:port``; each assistant then has a twin that asks this one."""
     app_assistant: str = "whole"
     """The assistant that answers the application."""
     adapter_core: int = SUBJECT_CORE
@@ -69,7 +71,7 @@ class Product(msgspec.Struct, frozen=True):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=_disk())))
             grpc, http, server_ready, adapter_ready = _free_addresses(4)
             pids = {}
-            config = _server_settings(folder, grpc, server_ready, self.upstream)
+            config = _server_settings(folder, grpc, server_ready, self.upstream, self.provider)
             pids["server"] = stack.enter_context(self._program("server", folder, config, server_ready, SUBJECT_CORE))
             if self.wecom:
                 config = _adapter_settings(grpc, http, adapter_ready, self.wecom, self.app_assistant)
@@ -115,7 +117,7 @@ def _free_addresses(count: int) -> list[str]:
         return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
 
 
-def _server_settings(folder: Path, grpc: str, operations: str, upstream: str) -> str:
+def _server_settings(folder: Path, grpc: str, operations: str, upstream: str, provider: str) -> str:
     tables = [
         f'[grpc]\naddress = "{grpc}"\nmax_calls = 100000\ndrain_seconds = 0.5',
         f'[operations]\naddress = "{operations}"',
@@ -130,6 +132,15 @@ def _server_settings(folder: Path, grpc: str, operations: str, upstream: str) ->
             "limits = { requests_per_minute = 0 }\n"
             "max_connections = 4096\nfirst_token_seconds = 200.0\nidle_seconds = 200.0"
         )
+    if provider:
+        for name, model in ASSISTANTS.items():
+            tables.append(f'[assistants.{name}-grpc]\nmodel = "{model}-grpc"')
+        for model in set(ASSISTANTS.values()):
+            tables.append(
+                f'[models.{model}-grpc]\npreset = "provider_service"\ntarget = "{provider}"\nmodel = "{model}"\n'
+                "limits = { requests_per_minute = 0 }\n"
+                "max_connections = 4096\nfirst_token_seconds = 200.0\nidle_seconds = 200.0"
+            )
     return "\n\n".join(tables) + "\n"
 
 
