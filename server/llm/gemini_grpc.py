@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from google.protobuf.json_format import ParseDict
 
@@ -35,7 +35,7 @@ class GeminiGrpcBackend:
         self._endpoint = endpoint
         self._model = resource_name(endpoint.model)
         # How Google's front ends find the servers of the model without reading the request.
-        self._routing = ("x-goog-request-params", f"model={quote(self._model)}")
+        self._routing = ("x-goog-request-params", urlencode({"model": self._model}, safe="/"))
         self._extra = extra_fields(pb.GenerateContentRequest, endpoint.settings.extra_body)
         self._line = GrpcLine(endpoint.name, endpoint.address, endpoint.settings, overrides=endpoint.side.errors)
 
