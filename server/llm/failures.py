@@ -77,6 +77,8 @@ def failure_in_stream(body: bytes, *, overrides: Mapping[str, ErrorClass] | None
     """
     said = read_body(body)
     kind = _by_code(said, overrides or {}) or _by_phrase(said, 400) or _by_numeric_status(said)
+    if kind is ErrorClass.RATE_LIMIT and said.per_day:
+        kind = ErrorClass.QUOTA
     return ProviderError(
         kind,
         f"in the reply: {said.message}"[:MAX_DETAIL],

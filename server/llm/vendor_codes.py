@@ -136,11 +136,13 @@ PHRASES: Final[tuple[tuple[str, ErrorClass], ...]] = (
     ("context window", ErrorClass.CONTEXT),
     ("prompt is too long", ErrorClass.CONTEXT),
     ("exceeded model token limit", ErrorClass.CONTEXT),
+    ("exceeds the maximum number of tokens", ErrorClass.CONTEXT),
     ("token length too long", ErrorClass.CONTEXT),
     ("range of input length", ErrorClass.CONTEXT),
     # Both under status 400: xAI, and Gemini.
     ("incorrect api key", ErrorClass.AUTH),
     ("api key not valid", ErrorClass.AUTH),
+    ("location is not supported", ErrorClass.AUTH),
     ("insufficient balance", ErrorClass.QUOTA),
     ("balance is insufficient", ErrorClass.QUOTA),
     ("credit balance", ErrorClass.QUOTA),
