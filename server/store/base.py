@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from server.domain import Ask, Conversation, Event, Owed, Rating, Round, Sender, Turn, TurnName
+from server.domain import Ask, Content, Conversation, Event, Owed, Rating, Round, Sender, Turn, TurnName
 
 
 class StoredTurn(msgspec.Struct, frozen=True):
@@ -54,6 +54,15 @@ class Accepted(msgspec.Struct, frozen=True):
     stored: StoredTurn
     created: bool
     """``False`` when a turn of this name existed; ``stored`` is then that one."""
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """The outcome of :meth:`TurnStore.merge`."""
+
+    input: Content
+    """What the later turn asks from now on: the messages of both, in order."""
+    settled: bool
+    """Whether nothing is owed of the earlier turn any more."""
 
 
 class DeliveryReport(msgspec.Struct, frozen=True):
@@ -139,6 +148,20 @@ class TurnStore(Protocol):
 
         Raises:
             StaleEpoch: if another claim came after ``epoch``, or the turn is gone.
+        """
+        ...
+
+    async def merge(self, earlier: Turn, into: TurnName) -> Merged | None:
+        """Ends an owed turn whose message a later one of its conversation answers too: wholly, or not at all.
+
+        The earlier turn ends as ``earlier`` says (``SUCCEEDED``, ``MERGED``, no reply). Its
+        message is put in front of that of the later one, which keeps the digest of its own.
+        The earlier one is settled with that, unless it was ever offered: a channel that has
+        begun to show it must hear that there is nothing to show.
+
+        Returns:
+            ``None``, and nothing is changed, if either was claimed, has ended or is gone, or
+            they are owed to different accounts.
         """
         ...
 

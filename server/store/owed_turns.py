@@ -5,14 +5,24 @@ from typing import Final
 
 from server.domain import DeliveryState, TurnName, TurnState
 from server.errors import ResourceNotFound
-from server.store.base import DeliveryReport, StaleEpoch, StoredTurn
-from server.store.rows import FINISH, INSERT, STORED_COLUMNS, Row, read_stored
+from server.store.base import DeliveryReport, Merged, StaleEpoch, StoredTurn
+from server.store.rows import FINISH, INSERT, STORED_COLUMNS, Row, joined_input, read_stored
 
 _FIND: Final = f"SELECT {STORED_COLUMNS} FROM turns WHERE conversation = ? AND request_id = ?"  # noqa: S608 - constants
 
 _CLAIM: Final = (
     f"UPDATE turns SET state = {TurnState.RUNNING:d}, epoch = epoch + 1, attempts = attempts + 1 "  # noqa: S608 - constants
     f"WHERE conversation = ? AND request_id = ? AND state < {TurnState.SUCCEEDED:d}"
+)
+
+_WAITING: Final = (
+    f"SELECT input, account FROM turns WHERE conversation = ? AND request_id = ? AND state = {TurnState.QUEUED:d} "  # noqa: S608 - constants
+    "AND attempts = 0 AND delivery_state = 1"
+)
+_ASK_MORE: Final = "UPDATE turns SET input = ? WHERE conversation = ? AND request_id = ?"
+_SETTLE_UNSEEN: Final = (
+    f"UPDATE turns SET delivery_state = {DeliveryState.DELIVERED:d}, settle_time = max(create_time, ?) "  # noqa: S608 - constants
+    "WHERE conversation = ? AND request_id = ? AND offers = 0"
 )
 
 # `delivery_state = 1` stands as a literal in these, or the planner would not see that the
@@ -67,6 +77,18 @@ def claim(connection: sqlite3.Connection, name: TurnName) -> StoredTurn:
 def finish_owed(connection: sqlite3.Connection, name: TurnName, row: Row) -> None:
     if connection.execute(FINISH, row).rowcount == 0:
         raise StaleEpoch(f"a later claim of {name} exists, or the turn is gone")
+
+
+def merge(connection: sqlite3.Connection, earlier: TurnName, row: Row, into: TurnName, now: float) -> Merged | None:
+    first = connection.execute(_WAITING, (earlier.conversation, earlier.request_id)).fetchone()
+    second = connection.execute(_WAITING, (into.conversation, into.request_id)).fetchone()
+    if first is None or second is None or first[1] != second[1]:
+        return None
+    stored, joined = joined_input(first[0], second[0])
+    connection.execute(FINISH, row)
+    connection.execute(_ASK_MORE, (stored, into.conversation, into.request_id))
+    settled = connection.execute(_SETTLE_UNSEEN, (now, earlier.conversation, earlier.request_id)).rowcount == 1
+    return Merged(joined, settled)
 
 
 def record_offer(connection: sqlite3.Connection, name: TurnName) -> int:

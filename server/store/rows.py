@@ -92,6 +92,12 @@ def without_history(ask: bytes) -> bytes:
     return _encode(msgspec.structs.replace(rest, history=())) if rest.history else ask
 
 
+def joined_input(earlier: bytes, later: bytes) -> tuple[bytes, Content]:
+    """Two values of the ``input`` column as one message, stored and as it is."""
+    joined = Content((*_decode_input(earlier).parts, *_decode_input(later).parts))
+    return _encode(joined), joined
+
+
 # --- writing --------------------------------------------------------------------------
 
 

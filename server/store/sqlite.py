@@ -32,7 +32,7 @@ from server.domain import (
     digest,
 )
 from server.store import aging, owed_turns, turn_log
-from server.store.base import Accepted, DeliveryReport, Dropped, Retention, StoredTurn, TurnPage, TurnStore
+from server.store.base import Accepted, DeliveryReport, Dropped, Merged, Retention, StoredTurn, TurnPage, TurnStore
 from server.store.group_commit import Committed, GroupCommit, SharedSnapshot
 from server.store.job_thread import JobThread
 from server.store.lock_file import LockFile
@@ -157,6 +157,12 @@ class SqliteTurnStore(TurnStore):
         """See :meth:`server.store.base.TurnStore.finish_owed`."""
         row = finished_row(turn, events, epoch, self._end_time(turn))
         await self._writer.submit(owed_turns.finish_owed, turn.name, row)
+
+    async def merge(self, earlier: Turn, into: TurnName) -> Merged | None:
+        """See :meth:`server.store.base.TurnStore.merge`."""
+        end_time = self._end_time(earlier)
+        row = finished_row(earlier, (), 0, end_time)
+        return await self._writer.submit(owed_turns.merge, earlier.name, row, into, end_time)
 
     async def record_offer(self, name: TurnName) -> int:
         """See :meth:`server.store.base.TurnStore.record_offer`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import itertools
 from typing import Any
 
 import msgspec
@@ -259,6 +260,84 @@ async def test_a_waiting_turn_can_be_ended_without_a_claim(turn_store: TurnStore
     await turn_store.finish_owed(ended_turn(stored.ask, TurnState.CANCELLED), (), epoch=0)
     kept = await found(turn_store, stored.turn.name)
     assert (kept.turn.state, kept.attempts) == (TurnState.CANCELLED, 0)
+
+
+# --- merge ----------------------------------------------------------------------------
+
+
+def merged_turn(stored: StoredTurn) -> Turn:
+    return ended_turn(stored.ask, reply="", finish_reason=FinishReason.MERGED)
+
+
+async def test_a_message_is_answered_with_the_one_behind_it(turn_store: TurnStore) -> None:
+    first = await owe(turn_store, "m1", claim=False, text="我想问一下")
+    second = await owe(turn_store, "m2", claim=False, text="年假有几天")
+    merged = await turn_store.merge(merged_turn(first), second.turn.name)
+    assert merged is not None
+    assert merged.settled
+    assert merged.input.text == "我想问一下\n年假有几天"
+    ended = await found(turn_store, first.turn.name)
+    assert (ended.turn.state, ended.turn.finish_reason) == (TurnState.SUCCEEDED, FinishReason.MERGED)
+    assert (ended.turn.delivery_state, ended.turn.reply) == (DeliveryState.DELIVERED, "")
+    assert ended.turn.input.text == "我想问一下"
+    (waiting,) = await turn_store.unsettled()
+    assert waiting.turn.input == waiting.ask.input == merged.input
+    assert waiting.input_digest == second.input_digest, "a redelivery of it is still recognised"
+    claimed = await turn_store.claim(second.turn.name)
+    assert claimed.ask.input == merged.input
+
+
+async def test_messages_in_a_row_are_kept_in_order_and_remembered_as_one_question(turn_store: TurnStore) -> None:
+    turns = [await owe(turn_store, f"m{number}", claim=False, text=f"第{number}句") for number in (1, 2, 3)]
+    for earlier, later in itertools.pairwise(turns):
+        assert await turn_store.merge(merged_turn(earlier), later.turn.name) is not None
+    last = await turn_store.claim(turns[-1].turn.name)
+    await turn_store.finish_owed(ended_turn(last.ask), EVENTS, epoch=1)
+    (only,) = await turn_store.recent_rounds("wecom.desk.abc", 10)
+    assert (only.question, only.answer) == ("第1句\n第2句\n第3句", "答 m3")
+
+
+async def test_a_merged_turn_that_was_offered_stays_owed_until_its_channel_has_heard(turn_store: TurnStore) -> None:
+    first = await owe(turn_store, "m1", claim=False)
+    second = await owe(turn_store, "m2", claim=False)
+    await turn_store.record_offer(first.turn.name)
+    merged = await turn_store.merge(merged_turn(first), second.turn.name)
+    assert merged is not None
+    assert not merged.settled
+    assert [stored.turn.name for stored in await turn_store.unsettled()] == [first.turn.name, second.turn.name]
+
+
+@pytest.mark.parametrize("which", ["earlier", "later"])
+@pytest.mark.parametrize("fate", ["claimed", "ended", "gone"])
+async def test_what_does_not_wait_is_not_merged(turn_store: TurnStore, which: str, fate: str) -> None:
+    first = await owe(turn_store, "m1", claim=False)
+    second = await owe(turn_store, "m2", claim=False)
+    spoilt = first if which == "earlier" else second
+    into = second.turn.name
+    if fate == "claimed":
+        await turn_store.claim(spoilt.turn.name)
+    elif fate == "ended":
+        await turn_store.finish_owed(ended_turn(spoilt.ask), EVENTS, epoch=0)
+    elif which == "later":
+        into = TurnName("wecom.desk.abc", "never")
+    else:
+        first = msgspec.structs.replace(first, ask=ask_of("never"))
+    before = [await turn_store.find(stored.turn.name) for stored in (first, second)]
+    assert await turn_store.merge(merged_turn(first), into) is None
+    assert [await turn_store.find(stored.turn.name) for stored in (first, second)] == before
+
+
+async def test_turns_of_two_accounts_are_not_merged(turn_store: TurnStore) -> None:
+    first = await owe(turn_store, "m1", claim=False)
+    elsewhere = await turn_store.accept(ask_of("m2"), Owed("channels/wecom/accounts/other"), time=100.0, claim=False)
+    assert await turn_store.merge(merged_turn(first), elsewhere.stored.turn.name) is None
+
+
+async def test_a_settled_turn_is_not_merged(turn_store: TurnStore) -> None:
+    first = await owe(turn_store, "m1", claim=False)
+    second = await owe(turn_store, "m2", claim=False)
+    await turn_store.record_report(DeliveryReport(second.turn.name, "undeliverable", time=110.0))
+    assert await turn_store.merge(merged_turn(first), second.turn.name) is None
 
 
 # --- deliveries -----------------------------------------------------------------------
