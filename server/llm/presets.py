@@ -90,8 +90,9 @@ class Side(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields that the vendor wants on each earlier answer of a model that thinks."""
     errors: dict[str, ErrorClass] = field(default_factory=dict)
     """Codes in lower case, or HTTP statuses, that this vendor uses in its own way."""
-    verified: Literal["recordings", "referee", "documents"] = "documents"
-    """By recorded answers, by the vendor's own (or an independent) program, or only by reading."""
+    verified: Literal["recordings", "referee", "own", "documents"] = "documents"
+    """By recorded answers, by the vendor's (or another independent) program, by a server of this
+    project, or only by reading."""
     evidence: str = ""
     """Whose recordings, or which program."""
 

@@ -46,7 +46,7 @@ def test_a_side_speaks_what_its_transport_carries(name: str, transport: str) -> 
         assert not side.address.endswith("/")
     if side.address and transport == "grpc":
         assert side.address.rpartition(":")[2].isdigit()
-    assert side.verified == "documents" or side.evidence
+    assert side.verified in ("documents", "own") or side.evidence
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
