@@ -1,7 +1,7 @@
 """Writes the reference pages from the definitions that the programs themselves use.
 
 `docs/configuration.md` from the settings, `docs/errors.md` from the contract,
-`docs/metrics.md` from the metric catalogues. `--check` fails when a page is stale.
+`docs/metrics.md` from the metric catalogues, `docs/models.md` from the presets. `--check` fails when a page is stale.
 """
 
 import argparse
@@ -112,7 +112,14 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors, "metrics.md": metrics}
+def models() -> str:
+    """Every vendor of models that there is a preset for."""
+    from tools.models_page import models as page
+
+    return page(GENERATED)
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "metrics.md": metrics, "models.md": models}
 
 
 def main() -> int:
