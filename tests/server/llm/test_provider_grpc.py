@@ -176,7 +176,7 @@ async def test_a_picture_by_address_cannot_be_sent() -> None:
 
 
 async def test_thoughts_and_the_ends_that_there_are() -> None:
-    ends = {
+    ends: dict[Any, FinishReason] = {
         pb.GenerateResponse.STOP: FinishReason.STOP,
         pb.GenerateResponse.LENGTH: FinishReason.LENGTH,
         pb.GenerateResponse.CONTENT_FILTER: FinishReason.PROVIDER_BLOCKED,
@@ -208,6 +208,6 @@ def test_settings_that_cannot_work() -> None:
         ({"tls": False}, r"^models\.m\.tls: e\.example\.com:1 is not on this machine"),
         ({"ca_file": "/nowhere.pem"}, r"^models\.m\.ca_file: /nowhere\.pem cannot be read"),
     ):
-        entry = ModelSettings(transport="grpc", target="e.example.com:1", api_key=Secret(KEY), **more)  # type: ignore[arg-type]
+        entry = ModelSettings(transport="grpc", target="e.example.com:1", api_key=Secret(KEY), **more)
         with pytest.raises(ValueError, match=message):
             build_backends({"m": entry})
