@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -40,6 +41,12 @@ class Expected:
     progress: bytes = b""
     reply: str = ""
     has_payload: bool = True
+    merged: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may be merged with another one."""
+        return self.state is TurnState.QUEUED and self.epoch == 0 and self.delivery is DeliveryState.OWED
 
 
 @dataclass
@@ -132,6 +139,25 @@ class Histories(RuleBasedStateMachine):
             return
         self.run(self.store.finish_owed(turn, (Delta(turn.reply),), epoch=epoch))
         one.state, one.reply = state, turn.reply
+
+    @precondition(lambda self: len(self.model.where(owed=True)) > 1)
+    @rule(data=st.data())
+    def merge(self, data: st.DataObject) -> None:
+        earlier = self.pick(data, self.model.where(owed=True))
+        later = self.pick(data, [name for name in self.model.where(owed=True) if name != earlier])
+        first, second = self.model.turns[earlier], self.model.turns[later]
+        turn = Turn(earlier, TurnState.SUCCEEDED, first.ask.input, 10.0, end_time=20.0)
+        turn.finish_reason = FinishReason.MERGED
+        merged = self.run(self.store.merge(turn, later))
+        if not (first.waits and second.waits):
+            assert merged is None
+            return
+        joined = Content((*first.ask.input.parts, *second.ask.input.parts))
+        assert (merged.input, merged.settled) == (joined, first.offers == 0)
+        first.state, first.merged = TurnState.SUCCEEDED, True
+        if merged.settled:
+            first.delivery = DeliveryState.DELIVERED
+        second.ask = msgspec.structs.replace(second.ask, input=joined)
 
     @rule(conversation=st.sampled_from(CONVERSATIONS), state=st.sampled_from([TurnState.SUCCEEDED, TurnState.FAILED]))
     def answer_a_caller(self, conversation: str, state: TurnState) -> None:
@@ -246,7 +272,7 @@ class Histories(RuleBasedStateMachine):
             rounds = self.run(self.store.recent_rounds(conversation, 1000))
             assert [one.answer for one in rounds] == [
                 one.reply
-                for name in self.model.where(state=TurnState.SUCCEEDED, has_payload=True)
+                for name in self.model.where(state=TurnState.SUCCEEDED, has_payload=True, merged=False)
                 if name.conversation == conversation
                 and (one := self.model.turns[name]).order > self.model.cuts.get(conversation, 0)
             ]
