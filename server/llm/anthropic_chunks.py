@@ -73,18 +73,18 @@ class ReplyReader(BodyReader):
         if event.event == b"error":
             self._broken_off(event.data)
         elif not event.data.startswith(b"[DONE]"):
-            self._read(event.data, event.event.decode("utf-8", "replace"))
+            self._read(event.data, event.event)
 
     def _read_body(self, body: bytes) -> None:
-        self._read(body, "")
+        self._read(body, b"")
 
-    def _read(self, data: bytes, named: str) -> None:
+    def _read(self, data: bytes, named: bytes) -> None:
         try:
             event = _decode(data)
         except ValueError as error:
             self._malformed(error)
             return
-        kind = event.type or named
+        kind = event.type or named.decode("ascii", "replace")
         if event.error or kind in ("", "error"):
             # An object without a type is none of this protocol's: at best an error in a shape of its own.
             self._broken_off(data)

@@ -54,8 +54,8 @@ class AnthropicHttpProvider:
                 model=endpoint.name,
                 code=NO_MODEL_TAKES_PICTURES,
             )
+        manners = self._manners
         while True:
-            manners = self._manners
             body = self._body(prompt, manners)
             try:
                 async with aclosing(self._ask(prompt, body, budget, key)) as chunks:
@@ -68,7 +68,7 @@ class AnthropicHttpProvider:
                 learnt = manners.after(error, body)
                 if learnt == manners:
                     raise
-            self._manners = learnt
+            manners = self._manners = learnt
             _log.warning("llm_manners_learnt", model=endpoint.name, **msgspec.structs.asdict(learnt))
 
     async def aclose(self) -> None:

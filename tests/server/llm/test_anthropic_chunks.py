@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.domain import FinishReason, Usage
 from server.llm.anthropic_chunks import ReplyReader
 from server.llm.base import ErrorClass
 from tests.server.llm import recording
 from tests.server.llm.anthropic_words import END, START, delta, event, stop, thought
+from tests.server.llm.anthropic_words import WHOLE as WHOLE_STREAM
 from tests.server.llm.reading import Taken, read_pieces
 
 STOP, LENGTH, BLOCKED = FinishReason.STOP, FinishReason.LENGTH, FinishReason.PROVIDER_BLOCKED
@@ -221,3 +224,10 @@ def test_a_body_without_end_is_bounded() -> None:
     for _ in range(3):
         line.feed(b"x" * (1 << 19))
     assert line.failure is not None
+
+
+@given(st.binary(max_size=200), st.integers(0, len(WHOLE_STREAM)), st.integers(0, 60))
+def test_whatever_comes_is_a_reply_or_an_error(noise: bytes, place: int, dropped: int) -> None:
+    for stream in (noise, WHOLE_STREAM[:place] + noise + WHOLE_STREAM[place + dropped :]):
+        taken = read(stream)
+        assert taken.complete is (taken.error is None)

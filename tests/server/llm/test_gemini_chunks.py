@@ -4,11 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.domain import FinishReason, Usage
 from server.llm.base import ErrorClass, ProviderError
 from server.llm.gemini_chunks import ReplyReader
 from tests.server.llm import recording
+from tests.server.llm.gemini_words import WHOLE as WHOLE_STREAM
 from tests.server.llm.gemini_words import counted, finish, piece, sse
 from tests.server.llm.reading import Taken, read_pieces
 
@@ -182,3 +185,29 @@ def test_a_reply_as_one_json_body() -> None:
 def test_half_a_surrogate_pair() -> None:
     half = b'data: {"candidates":[{"content":{"parts":[{"text":"a\\ud83db"}]},"finishReason":"STOP"}]}\n\n'
     assert read(half).text == "a\ufffdb"
+
+
+@given(st.binary(max_size=200), st.integers(0, len(WHOLE_STREAM)), st.integers(0, 60))
+def test_whatever_comes_is_a_reply_or_an_error(noise: bytes, place: int, dropped: int) -> None:
+    for stream in (noise, WHOLE_STREAM[:place] + noise + WHOLE_STREAM[place + dropped :]):
+        taken = read(stream)
+        assert taken.complete is (taken.error is None)
+
+
+FIELDS = (
+    *("candidates", "content", "parts", "text", "thought", "functionCall", "finishReason", "index", "error"),
+    *("promptFeedback", "blockReason", "usageMetadata", "promptTokenCount"),
+)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.sampled_from(["STOP", "SAFETY"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_fields_of_any_type_are_a_reply_or_an_error(found: object) -> None:
+    body = json.dumps(found).encode()
+    for stream in (body, b"data: " + body + b"\n\n"):
+        taken = read(stream)
+        assert taken.complete is (taken.error is None)
