@@ -70,7 +70,11 @@ class BodyReader(Reply, ABC):
                 self._read_all(self._sse.close)
             else:
                 self._read_body(bytes(self._json.strip(_BLANKS)))
+        self._let_go()
         return super().close()
+
+    def _let_go(self) -> None:
+        """Puts in what was held back. For readers that do so; nothing comes afterwards."""
 
     def _sniff(self, data: bytes) -> None:
         """Tells a JSON body from events by its first character. Content types are not to be trusted."""
