@@ -58,6 +58,11 @@ def fold(question: str) -> str:
     return _fold_case(_fold_end(flat))
 
 
+def looks_like_code(question: str) -> bool:
+    """Whether it has several lines or the signs of code, so that every character may count."""
+    return bool(_CODE.search(question.translate(_WIDTH).strip()))
+
+
 def _fold_end(text: str) -> str:
     if _ASKS.search(text):
         # From the first question mark of the end on: an exclamation mark before it may be a sign (`5!?`).
