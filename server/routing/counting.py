@@ -8,9 +8,9 @@ from typing import Final
 import structlog
 
 from server.routing.limit_state import Claim, LimitKind, Refusal, Taken
+from server.routing.minute import ROUNDING_SECONDS, Entry, Minute
 from server.routing.spending import SpendingMarks
 from server.routing.spending_record import SpendingForgotten, SpendingRecord
-from server.routing.window import ROUNDING_SECONDS, Entry, SlidingWindow
 
 MOST_KEYS: Final = 100_000
 """Things that are counted apart. Beyond it, newcomers with a shared key are counted under that."""
@@ -30,13 +30,14 @@ _log = structlog.get_logger(__name__)
 class _Counts:
     """What is known of one key. ``spent`` and ``reserved`` are of ``day``."""
 
-    __slots__ = ("day", "in_use", "key", "requests", "reserved", "spent", "tokens")
+    __slots__ = ("day", "has_places", "in_use", "key", "minute", "pays", "reserved", "spent")
 
     def __init__(self, key: str, claim: Claim, day: int, spent: int) -> None:
         self.key = key
-        self.requests = SlidingWindow() if claim.requests else None
-        self.tokens = SlidingWindow() if claim.tokens else None
+        self.minute = Minute() if claim.requests or claim.tokens else None
+        self.has_places = claim.places > 0
         self.in_use = 0
+        self.pays = claim.money > 0
         self.day = day
         self.spent = spent
         self.reserved = 0
@@ -48,37 +49,24 @@ class _Counts:
 
     def idle(self, now: float) -> bool:
         """Whether there is nothing to know but ``spent``."""
-        return (
-            not self.in_use
-            and not self.reserved
-            and (self.requests is None or self.requests.empty(now))
-            and (self.tokens is None or self.tokens.empty(now))
-        )
-
-
-class _Part:
-    """What a call holds of one key."""
-
-    __slots__ = ("counts", "day", "place", "request", "tokens")
-
-    def __init__(
-        self, counts: _Counts, request: Entry | None, tokens: Entry | None, *, place: bool, day: int | None
-    ) -> None:
-        self.counts = counts
-        self.request = request
-        self.tokens = tokens
-        self.place = place
-        self.day = day
+        if self.in_use or self.reserved:
+            return False
+        if self.minute is None:
+            return True
+        self.minute.forget_old(now)
+        return not self.minute.entries
 
 
 class _Held(Taken):
-    """What a call holds of all keys, and the money it has reserved at each."""
+    """What a call holds: the same of all its keys."""
 
-    __slots__ = ("money", "parts")
+    __slots__ = ("counted", "day", "entry", "money")
 
-    def __init__(self, parts: list[_Part], money: int) -> None:
-        self.parts = parts
+    def __init__(self, counted: Sequence[_Counts], entry: Entry, money: int, day: int) -> None:
+        self.counted = counted
+        self.entry = entry
         self.money = money
+        self.day = day
 
 
 class CountedHere:
@@ -132,7 +120,7 @@ class CountedHere:
                 return refusal
             short = self._beyond_marks(claims, counted, money) if money else None
             if not short:
-                return self._hold(claims, counted, now, tokens, money, day)
+                return _hold(counted, Entry(now, tokens), money, day)
             try:
                 await self._marks.raise_to(day, {key: mark for _, key, mark in short})
             except OSError as error:
@@ -151,18 +139,26 @@ class CountedHere:
     async def give_back(self, taken: Taken, used: tuple[int, int] | None) -> None:
         """See :meth:`server.routing.limit_state.LimitState.give_back`."""
         assert isinstance(taken, _Held)
-        for part in taken.parts:
-            counts = part.counts
-            if part.place:
+        counted, taken.counted = taken.counted, ()
+        if not counted:
+            # It was given back already.
+            return
+        tokens, money = used or (0, 0)
+        entry = taken.entry
+        counts_still = not entry.past(self._clock())
+        more_requests = 0 if used else -1
+        more_tokens = tokens - entry.tokens
+        if counts_still:
+            entry.requests += more_requests
+            entry.tokens = tokens
+        for counts in counted:
+            if counts.has_places:
                 counts.in_use -= 1
-            if part.tokens is not None and counts.tokens is not None:
-                counts.tokens.change(part.tokens, used[0] if used else 0)
-            if part.request is not None and counts.requests is not None and used is None:
-                counts.requests.change(part.request, 0)
-            if part.day is not None and part.day == counts.day:
+            if counts_still and counts.minute is not None:
+                counts.minute.changed(entry, more_requests, more_tokens)
+            if taken.money and counts.pays and taken.day == counts.day:
                 counts.reserved -= taken.money
-                counts.spent += used[1] if used else 0
-        taken.parts = []
+                counts.spent += money
 
     async def aclose(self) -> None:
         """See :meth:`server.routing.limit_state.LimitState.aclose`."""
@@ -186,14 +182,10 @@ class CountedHere:
         """The limit that refuses for longest; a place that is missing only where nothing else is."""
         longest, why, full = 0.0, None, None
         for claim, counts in zip(claims, counted, strict=True):
-            if counts.requests is not None:
-                wait = counts.requests.wait(now, claim.requests, 1)
+            if counts.minute is not None:
+                wait, kind = _wait_for_minute(claim, counts.minute, now, tokens)
                 if wait > longest:
-                    longest, why = wait, (claim, LimitKind.REQUESTS)
-            if counts.tokens is not None:
-                wait = counts.tokens.wait(now, claim.tokens, tokens)
-                if wait > longest:
-                    longest, why = wait, (claim, LimitKind.TOKENS)
+                    longest, why = wait, (claim, kind)
             if money and claim.money and counts.spent + counts.reserved + money > claim.money:
                 wait = self._marks.until_tomorrow() + ROUNDING_SECONDS
                 if wait > longest:
@@ -215,27 +207,6 @@ class CountedHere:
                 if sum_then > self._marks.mark(counts.key):
                     short.append((claim, counts.key, sum_then + claim.money // MARKS_A_CAP))
         return short
-
-    def _hold(
-        self, claims: Sequence[Claim], counted: Sequence[_Counts], now: float, tokens: int, money: int, day: int
-    ) -> _Held:
-        parts = []
-        for claim, counts in zip(claims, counted, strict=True):
-            pays = bool(money and claim.money)
-            if claim.places:
-                counts.in_use += 1
-            if pays:
-                counts.reserved += money
-            parts.append(
-                _Part(
-                    counts,
-                    None if counts.requests is None else counts.requests.add(now, 1),
-                    None if counts.tokens is None else counts.tokens.add(now, min(tokens, claim.tokens)),
-                    place=claim.places > 0,
-                    day=day if pays else None,
-                )
-            )
-        return _Held(parts, money)
 
     def _today(self) -> int:
         day = self._marks.today()
@@ -271,3 +242,29 @@ class CountedHere:
                 self._keys[key] = counts
             elif counts.spent and counts.day == self._day:
                 self._spent[key] = counts.spent
+
+
+def _wait_for_minute(claim: Claim, minute: Minute, now: float, tokens: int) -> tuple[float, LimitKind]:
+    """Seconds until a minute has room for a call, and for what it waits the longest."""
+    entries = minute.entries
+    if entries and entries[0].past(now):
+        minute.forget_old(now)
+    wait, kind = 0.0, LimitKind.REQUESTS
+    if claim.requests and minute.requests >= claim.requests:
+        wait = minute.wait_for_request(now, claim.requests)
+    if claim.tokens and minute.tokens + tokens > claim.tokens:
+        wait_for_tokens = minute.wait_for_tokens(now, claim.tokens, tokens)
+        if wait_for_tokens > wait:
+            return wait_for_tokens, LimitKind.TOKENS
+    return wait, kind
+
+
+def _hold(counted: Sequence[_Counts], entry: Entry, money: int, day: int) -> _Held:
+    for counts in counted:
+        if counts.has_places:
+            counts.in_use += 1
+        if counts.minute is not None:
+            counts.minute.add(entry)
+        if money and counts.pays:
+            counts.reserved += money
+    return _Held(counted, entry, money, day)

@@ -15,8 +15,8 @@ from server.routing.base import Admission, CallFacts, ModelObserver
 from server.routing.limit_log import LimitLog
 from server.routing.limit_state import MONEY_UNITS, Claim, LimitKind, LimitState, Refusal, Taken
 from server.routing.place_line import LineFull, PlaceLine
-from server.routing.prices import cost_of, in_units, is_free
-from server.settings import LimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
+from server.routing.prices import Rate
+from server.settings import LimitSettings, ModelSettings, SharedLimitSettings
 
 PLACE_RETRY_SECONDS: Final = 1.0
 """When to come back after no place became free in time: calls end when they end."""
@@ -34,8 +34,7 @@ class _Plan(msgspec.Struct, frozen=True):
     """What calls of one model, account and caller have to pass, but for the person's limits."""
 
     claims: tuple[Claim, ...]
-    price: PriceSettings | None
-    """``None`` where nothing costs anything."""
+    rate: Rate
 
 
 class Limits:
@@ -66,7 +65,7 @@ class Limits:
         self._log = LimitLog(clock)
         self._line = PlaceLine()
         self._plans: dict[tuple[str, str, str], _Plan] = {}
-        self._person = None if shared.person == NO_LIMITS else _claim("person", "", shared.person)
+        self._person = None if shared.person == NO_LIMITS else _claim("person", "*", shared.person)
 
     async def open(self) -> None:
         """Reads what was spent today. Raises ``OSError``."""
@@ -81,9 +80,11 @@ class Limits:
         plan = self._plan(facts)
         claims = plan.claims
         if self._person is not None and facts.person:
+            every = self._person
             key = f"person:{facts.caller}\n{facts.person}"
-            claims = (msgspec.structs.replace(self._person, key=key, shared_key="person:*"), *claims)
-        return _Passage(self, facts, claims, plan.price, budget)
+            person = Claim("person", key, every.requests, every.tokens, every.places, every.money, every.key)
+            claims = (person, *claims)
+        return _Passage(self, facts, claims, plan.rate, budget)
 
     async def enter(self, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget) -> Taken | None:
         """What the call holds now; ``None`` for one that only shadow mode lets through. Raises ``LimitReached``."""
@@ -166,30 +167,29 @@ class Limits:
             ("total", "", shared.total),
         )
         claims = tuple(_claim(scope, name, settings) for scope, name, settings in limits if settings != NO_LIMITS)
-        return _Plan(claims, None if is_free(model.price) else model.price)
+        return _Plan(claims, Rate(model.price))
 
 
 class _Passage(AbstractAsyncContextManager[Admission]):
     """One call on its way through the limits."""
 
-    __slots__ = ("_budget", "_claims", "_facts", "_limits", "_price", "_taken", "_used")
+    __slots__ = ("_budget", "_claims", "_facts", "_limits", "_rate", "_taken", "_used")
 
-    def __init__(
-        self, limits: Limits, facts: CallFacts, claims: Sequence[Claim], price: PriceSettings | None, budget: Budget
-    ) -> None:
+    def __init__(self, limits: Limits, facts: CallFacts, claims: Sequence[Claim], rate: Rate, budget: Budget) -> None:
         self._limits = limits
         self._facts = facts
         self._claims = claims
-        self._price = price
+        self._rate = rate
         self._budget = budget
         self._taken: Taken | None = None
         self._used: tuple[int, int] | None = None
 
     async def __aenter__(self) -> Admission:
-        facts = self._facts
-        money = self._money(Usage(facts.input_tokens, facts.output_tokens))
-        tokens = facts.input_tokens + facts.output_tokens
-        self._taken = await self._limits.enter(facts.model, self._claims, tokens, money, self._budget)
+        if self._claims:
+            facts = self._facts
+            tokens = facts.input_tokens + facts.output_tokens
+            money = self._rate.of(facts.input_tokens, facts.output_tokens)
+            self._taken = await self._limits.enter(facts.model, self._claims, tokens, money, self._budget)
         return self
 
     async def __aexit__(
@@ -204,12 +204,11 @@ class _Passage(AbstractAsyncContextManager[Admission]):
         if self._used is not None:
             return
         if usage is None:
-            usage = Usage(self._facts.input_tokens, round(written_characters * TOKENS_PER_CHARACTER))
-        self._used = (usage.input_token_count + usage.output_token_count, self._money(usage))
-
-    def _money(self, usage: Usage) -> int:
-        # At least one unit, so that a call that may cost something is told from one that cannot.
-        return 0 if self._price is None else max(1, in_units(cost_of(self._price, usage)))
+            read, written, cached = self._facts.input_tokens, round(written_characters * TOKENS_PER_CHARACTER), 0
+        else:
+            read, written = usage.input_token_count, usage.output_token_count
+            cached = usage.cached_input_token_count
+        self._used = (read + written, self._rate.of(read, written, cached))
 
 
 def _claim(scope: str, name: str, limits: LimitSettings) -> Claim:

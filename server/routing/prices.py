@@ -19,12 +19,28 @@ def cost_of(price: PriceSettings, usage: Usage) -> float:
     return (read + usage.output_token_count * price.output) / _PRICED_TOKENS
 
 
-def in_units(money: float) -> int:
-    """Whole billionths, rounded up; so a sum of costs is never below what was spent."""
-    # The smallest fractions are those of the binary form, not of the money.
-    return math.ceil(round(money * MONEY_UNITS, 3))
+class Rate:
+    """A price in whole billionths, for counting against a cap."""
 
+    __slots__ = ("_cached", "_input", "_output", "free")
 
-def is_free(price: PriceSettings) -> bool:
-    """Whether nothing that the model does costs anything."""
-    return not (price.input or price.cached_input or price.output)
+    def __init__(self, price: PriceSettings) -> None:
+        units = MONEY_UNITS / _PRICED_TOKENS
+        self._input = price.input * units
+        self._cached = self._input if price.cached_input is None else price.cached_input * units
+        self._output = price.output * units
+        self.free = not (self._input or self._cached or self._output)
+        """Whether nothing that the model does costs anything."""
+
+    def of(self, read: int, written: int, cached: int = 0) -> int:
+        """What a call costs, rounded up; at least 1 where not all is free, so that it is told from what costs nothing.
+
+        Args:
+            read: tokens, those included that were ``cached``.
+        """
+        if self.free:
+            return 0
+        cached = min(cached, read)
+        exactly = (read - cached) * self._input + cached * self._cached + written * self._output
+        # A thousandth of a unit is the rounding of binary fractions, not money.
+        return max(1, math.ceil(exactly - 0.001))

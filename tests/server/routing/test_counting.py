@@ -44,7 +44,7 @@ class Call:
         self.at = at
         self.day = day
         self.requests = 1
-        self.tokens = {claim.key: min(tokens, claim.tokens) for claim in claims}
+        self.tokens = tokens
         self.money = money
         self.open = True
         self.taken: Taken | None = None
@@ -76,7 +76,7 @@ class ByHand(RuleBasedStateMachine):
             minute = [call for call in mine if now - call.at < 60]
             if claim.requests and sum(call.requests for call in minute) + 1 > claim.requests:
                 why.add(LimitKind.REQUESTS)
-            held = sum(call.tokens[claim.key] for call in minute)
+            held = sum(call.tokens for call in minute)
             if claim.tokens and held + min(tokens, claim.tokens) > claim.tokens:
                 why.add(LimitKind.TOKENS)
             if claim.places and sum(call.open for call in mine) >= claim.places:
@@ -125,7 +125,7 @@ class ByHand(RuleBasedStateMachine):
         call.open = False
         if used is None:
             call.requests = 0
-        call.tokens = dict.fromkeys(call.tokens, used[0] if used else 0)
+        call.tokens = used[0] if used else 0
         # A call that was to cost nothing is not held to account.
         call.money = used[1] if used and call.money else 0
 
