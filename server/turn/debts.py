@@ -26,6 +26,7 @@ from server.turn.assistants import Assistants
 from server.turn.deliveries import Deliveries
 from server.turn.lane import Lanes
 from server.turn.live import LiveTurn
+from server.turn.merging import Merging
 from server.turn.register import Register
 from server.turn.runner import Runner
 from server.turn.texts import sentence_for
@@ -49,6 +50,7 @@ class Debts:
         register: Register,
         runner: Runner,
         deliveries: Deliveries,
+        merging: Merging,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -59,6 +61,7 @@ class Debts:
         self._register = register
         self._runner = runner
         self._deliveries = deliveries
+        self._merging = merging
         self._clock = clock
         self._accepting: set[asyncio.Task[Turn]] = set()
         self._left = asyncio.Event()
@@ -93,7 +96,7 @@ class Debts:
                 ask,
                 owed,
                 time=self._clock(),
-                claim=refusal is None and ticket.first,
+                claim=refusal is None and ticket.first and not self._merging.may_wait(ask),
                 final=None if refusal is None else self._refused(ask, refusal),
             )
         except StoreUnavailable:
@@ -189,4 +192,12 @@ class Debts:
 def _revive(stored: StoredTurn, *, claimed: bool) -> LiveTurn:
     turn = stored.turn
     turn.state = TurnState.QUEUED
-    return LiveTurn(stored.ask, turn, owed=True, epoch=stored.epoch, attempts=stored.attempts, claimed=claimed)
+    return LiveTurn(
+        stored.ask,
+        turn,
+        owed=True,
+        epoch=stored.epoch,
+        attempts=stored.attempts,
+        claimed=claimed,
+        input_digest=stored.input_digest,
+    )

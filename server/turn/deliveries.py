@@ -100,10 +100,17 @@ class Deliveries:
         self._account(debt.account).append(debt)
 
     def ended(self, turn: Turn) -> None:
-        """Notes that an owed turn has ended: it may now be offered to instances that want whole replies."""
+        """Notes that an owed turn has ended: it may now be offered to instances that want whole replies.
+
+        One that was settled with its end is not offered any more; whoever has it already, as
+        it was being offered meanwhile, is heard out.
+        """
         debt = self._debts.get(turn.name)
         if debt is not None:
             debt.turn, debt.ended = turn, True
+            if turn.delivery_state is not DeliveryState.OWED and debt.offered_to is None:
+                self._settle(debt)
+                return
             self._account(debt.account).became_ready(debt)
 
     def drop_conversation(self, conversation: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 from server.errors import ConversationBusy
+from server.turn.live import LiveTurn
 
 _RETRY_AFTER_SECONDS = 2.0
 """What a caller is told to wait when a line is full: about the time of a short answer."""
@@ -12,18 +13,24 @@ _RETRY_AFTER_SECONDS = 2.0
 class Ticket:
     """A place in the line of a conversation, taken at the moment of arrival."""
 
-    __slots__ = ("_lanes", "_left", "_ready", "conversation")
+    __slots__ = ("_lanes", "_left", "_ready", "conversation", "live")
 
     def __init__(self, lanes: "Lanes", conversation: str) -> None:
         self._lanes = lanes
         self._left = False
         self._ready: asyncio.Future[None] | None = None
         self.conversation = conversation
+        self.live: LiveTurn | None = None
+        """The turn that holds it. A turn that is owed holds it once it is on disk."""
 
     @property
     def first(self) -> bool:
         """Whether nobody is in front."""
         return self._lanes.is_first(self)
+
+    def behind(self) -> LiveTurn | None:
+        """The turn that comes next, if this one is first and there is one."""
+        return self._lanes.behind(self)
 
     async def come_first(self) -> None:
         """Waits until nobody is in front. Cancelling the wait keeps the place until :meth:`leave`."""
@@ -79,6 +86,10 @@ class Lanes:
     def is_first(self, ticket: Ticket) -> bool:
         line = self._lines.get(ticket.conversation)
         return bool(line) and line[0] is ticket  # type: ignore[index]  # bool(line) says it is there
+
+    def behind(self, ticket: Ticket) -> LiveTurn | None:
+        line = self._lines.get(ticket.conversation)
+        return line[1].live if line is not None and len(line) > 1 and line[0] is ticket else None
 
     def remove(self, ticket: Ticket) -> None:
         line = self._lines[ticket.conversation]

@@ -10,6 +10,7 @@ from server.broadcast import Broadcast
 from server.domain import (
     Ask,
     Completed,
+    Content,
     Delta,
     Event,
     Progress,
@@ -53,9 +54,19 @@ class LiveTurn:
     )
 
     def __init__(
-        self, ask: Ask, turn: Turn, *, owed: bool = False, epoch: int = 0, attempts: int = 0, claimed: bool = False
+        self,
+        ask: Ask,
+        turn: Turn,
+        *,
+        owed: bool = False,
+        epoch: int = 0,
+        attempts: int = 0,
+        claimed: bool = False,
+        input_digest: bytes | None = None,
     ) -> None:
-        """Args: for an owed turn, its epoch and count of claims on disk, and whether this process made the last one."""
+        """Args: for an owed turn, its epoch and count of claims on disk, whether this process made the last
+        one, and the digest of what was said under its name, if that may differ from what it asks.
+        """
         self.ask = ask
         self.turn = turn
         self.owed = owed
@@ -71,13 +82,25 @@ class LiveTurn:
         self.stop_reason: DomainError | None = None
         self.task: asyncio.Task[None] | None = None
         self._reply: list[str] = []
-        self._digest: bytes | None = None
+        self._digest = input_digest
 
     @property
     def input_digest(self) -> bytes:
         if self._digest is None:
             self._digest = digest(self.ask.input)
         return self._digest
+
+    @property
+    def waits(self) -> bool:
+        """Whether it stands in line, and nobody has asked it to stop."""
+        return self.turn.state is TurnState.QUEUED and not self.attempts and self.stop_reason is None
+
+    def ask_more(self, content: Content) -> None:
+        """Takes over what this turn asks, by its row, messages of earlier turns included."""
+        if content != self.ask.input:
+            self._digest = self.input_digest
+            self.ask = msgspec.structs.replace(self.ask, input=content)
+            self.turn.input = content
 
     def check_same(self, ask: Ask) -> None:
         """Raises ``RequestIdReused`` if ``ask`` has another input than this turn."""

@@ -19,6 +19,7 @@ from server.turn.debts import Debts
 from server.turn.deliveries import Deliveries
 from server.turn.engine import Engine
 from server.turn.lane import Lanes
+from server.turn.merging import Merging
 from server.turn.observer import TurnObserver
 from server.turn.register import Register
 from server.turn.runner import Runner
@@ -57,10 +58,11 @@ class TurnRoom:
         self.register = register
         self._shared = shared
         self._admission = Admission(limits, register, settings.node_id)
-        self._runner = Runner(limits, engine, register, assistants, store, memory, observer, clock)
+        merging = Merging(assistants, store, limits.max_input_characters, clock)
+        self._runner = Runner(limits, engine, merging, register, assistants, store, memory, observer, clock)
         self.deliveries = Deliveries(settings.delivery, store, observer, clock)
         self._debts = Debts(
-            limits, self._admission, assistants, store, lanes, register, self._runner, self.deliveries, clock
+            limits, self._admission, assistants, store, lanes, register, self._runner, self.deliveries, merging, clock
         )
         self.turns = Turns(
             self._admission,

@@ -26,6 +26,7 @@ from server.turn.assistants import Assistants
 from server.turn.engine import Engine
 from server.turn.lane import Ticket
 from server.turn.live import LiveTurn
+from server.turn.merging import Merging
 from server.turn.observer import TurnObserver
 from server.turn.register import Register
 from server.turn.texts import sentence_for
@@ -43,6 +44,10 @@ class _AlreadyEnded(Exception):
         self.turn = turn
 
 
+class _Merged(Exception):
+    """The turn that came first has ended, because the one behind it answers its message too."""
+
+
 class Runner:
     """Owns the task of every running turn, and writes how each one ends."""
 
@@ -50,6 +55,7 @@ class Runner:
         self,
         settings: TurnSettings,
         engine: Engine,
+        merging: Merging,
         register: Register,
         assistants: Assistants,
         store: TurnStore,
@@ -60,6 +66,7 @@ class Runner:
         """Args: ``clock`` gives POSIX seconds."""
         self._settings = settings
         self._engine = engine
+        self._merging = merging
         self._register = register
         self._assistants = assistants
         self._store = store
@@ -79,6 +86,7 @@ class Runner:
             budget: the caller's; ``None`` for an owed turn, whose time begins when it runs.
         """
         self._register.add(live)
+        ticket.live = live
         live.task = asyncio.create_task(self._run(live, ticket, budget))
         self._tasks.add(live.task)
         live.task.add_done_callback(self._tasks.discard)
@@ -89,6 +97,8 @@ class Runner:
             if live.stop_reason is not None:
                 raise live.stop_reason
             await self._answer(live, ticket, budget)
+        except _Merged:
+            pass
         except _AlreadyEnded as found:
             live.adopt_end(found.turn)
             self._announce(live, None)
@@ -131,7 +141,24 @@ class Runner:
         if live.owed and not live.claimed:
             if live.attempts >= self._settings.max_claims:
                 raise TurnQuarantined(live.attempts)
+            await self._maybe_merge(live, ticket)
             await self._claim(live)
+
+    async def _maybe_merge(self, live: LiveTurn, ticket: Ticket) -> None:
+        later = await self._merging.successor(live, ticket)
+        if later is None:
+            return
+        merging = asyncio.ensure_future(self._merging.merge(live, later))
+        try:
+            await asyncio.shield(merging)
+        finally:
+            # Also when this turn is stopped meanwhile: if the other one answers it, this is its end.
+            merged = await merging
+            if merged is not None:
+                live.turn = merged
+                self._announce(live, None)
+        if merged is not None:
+            raise _Merged
 
     async def _claim(self, live: LiveTurn) -> None:
         claiming = asyncio.ensure_future(self._store.claim(live.turn.name))
@@ -142,6 +169,7 @@ class Runner:
             # writes the end must know its epoch.
             stored = await claiming
             live.epoch, live.attempts, live.claimed = stored.epoch, stored.attempts, True
+            live.ask_more(stored.ask.input)
         if stored.turn.state.ended:
             # Another process, or an end that was written although its writer was told otherwise.
             raise _AlreadyEnded(stored.turn)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from server.budget import Budget
-from server.domain import Ask, Conversation, Owed, Rating, Sender, Turn, TurnName, TurnState, digest
+from server.domain import Ask, Conversation, FinishReason, Owed, Rating, Sender, Turn, TurnName, TurnState, digest
 from server.errors import RequestIdReused, ResourceNotFound, StoreUnavailable, TurnCancelled, from_failure
 from server.memory.base import Memory
 from server.store.base import StoredTurn, TurnPage, TurnStore
@@ -227,7 +227,7 @@ def _replayable(ask: Ask, stored: StoredTurn) -> StoredTurn | None:
     if not stored.turn.state.ended:
         # Owed, let go of a moment ago, and about to be taken up again (``debts.py``).
         raise StoreUnavailable("turn")
-    if not stored.turn.reply:
+    if not stored.turn.reply and stored.turn.finish_reason is not FinishReason.MERGED:
         raise RequestIdReused(str(ask.name))
     return stored
 
