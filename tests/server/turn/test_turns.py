@@ -310,8 +310,7 @@ async def test_a_turn_without_an_id_stops_when_its_caller_leaves(room: TurnRoom,
         async for batch in follower.batches():
             if isinstance(batch[-1][1], Delta):
                 break
-    await until(lambda: model.closed == 1)
-    assert room.register.running == 0
+    await until(lambda: model.closed == 1 and room.register.running == 0)
 
 
 async def test_a_turn_with_an_id_goes_on_for_a_while_and_a_poll_prolongs_it(
