@@ -1,7 +1,7 @@
 """Gemini over HTTP. The same models over gRPC: ``gemini_grpc.py``."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from server.llm.endpoint import ModelEndpoint
 from server.llm.gemini_chunks import ReplyReader
 from server.llm.gemini_request import request_for, resource_name
 from server.llm.http_call import HttpOrigin, Outgoing, tracing
+from server.llm.presets import laid_over
 
 
 class GeminiHttpProvider:
@@ -62,13 +63,5 @@ class GeminiHttpProvider:
         temperature = known.of(prompt.temperature, endpoint.model) if known and prompt.temperature is not None else None
         request = request_for(prompt, temperature=temperature, thinking=endpoint.thinking)
         extra = endpoint.settings.extra_body
-        return msgspec.json.encode(_laid_over(msgspec.to_builtins(request), extra) if extra else request)
-
-
-def _laid_over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """``extra_body`` over a request, table by table: it may say ``topP`` without unsaying the temperature."""
-    whole = dict(below)
-    for name, value in above.items():
-        old = whole.get(name)
-        whole[name] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return whole
+        # Table by table: `extra_body` may say topP without unsaying the temperature beside it.
+        return msgspec.json.encode(laid_over(msgspec.to_builtins(request), extra) if extra else request)

@@ -136,7 +136,7 @@ def load_presets(path: Path = SHIPPED) -> dict[str, Preset]:
         if like:
             if like not in tables:
                 raise ValueError(f"{path.name}: {name}.like: there is no preset {like!r}")
-            table = tables[name] = _laid_over(tables[str(like)], table)
+            table = tables[name] = laid_over(tables[str(like)], table)
         try:
             presets[name] = msgspec.convert(table, Preset)
         except msgspec.ValidationError as error:
@@ -151,11 +151,12 @@ def shipped_presets() -> Mapping[str, Preset]:
     return load_presets()
 
 
-def _laid_over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+def laid_over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """``above`` in the place of what ``below`` says under the same names, table by table."""
     whole = dict(below)
     for name, value in above.items():
         old = whole.get(name)
-        whole[name] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        whole[name] = laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return whole
 
 
