@@ -223,7 +223,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.refused[key.secret.reveal()] = self.now + 1800
         elif kind is ErrorClass.QUOTA:
             self.spent[key.group.name] = key.group.money.until
-            assert 600 <= key.group.money.remaining(self.now) <= 3600
+            assert 599.999 <= key.group.money.remaining(self.now) <= 3600.001
         if kind is not ErrorClass.TRANSIENT:
             assert self.told == self.pool.usable(self.now)
 
