@@ -91,6 +91,8 @@ def _resolved(name: str, entry: ModelSettings, presets: Mapping[str, Preset]) ->
     _check_headers(entry)
     if side.protocol in TEXT_ONLY and entry.pictures not in ("preset", "none"):
         raise ValueError(f'pictures: {side.protocol} has no place for pictures; leave it at "preset"')
+    # Headers are the same in any case, and gRPC takes them in small letters alone.
+    entry = msgspec.structs.replace(entry, extra_headers={k.lower(): v for k, v in entry.extra_headers.items()})
     thinking = _thinking(entry, side.thinking)
     return ModelEndpoint(name, side.protocol, address, entry.model or name, _adjusted(side, entry), thinking, entry)
 
