@@ -1,4 +1,4 @@
-"""The body of a request to an OpenAI-style server. Pure: a prompt and an endpoint in, JSON out.
+"""The body of a request to an OpenAI-style server: a prompt and an endpoint in, JSON out.
 
 Only what the vendor is known to take is sent, under the name it has there and within its
 range, and then whatever ``extra_body`` says. Vendors differ in what they do with a field
@@ -6,6 +6,7 @@ that they do not know: some ignore it, some refuse the call.
 """
 
 from base64 import b64encode
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -23,8 +24,8 @@ class OpenAiRequest:
         self._endpoint = endpoint
         self._told: set[str] = set()
 
-    def body(self, prompt: Prompt) -> bytes:
-        """The JSON that asks for a streamed reply.
+    def streamed(self, prompt: Prompt) -> dict[str, object]:
+        """What asks for a streamed reply, without ``extra_body``.
 
         Raises:
             ProviderError: ``BAD_REQUEST`` with the code ``media`` for a picture that the model cannot be shown.
@@ -35,8 +36,11 @@ class OpenAiRequest:
         if self._endpoint.side.parameters.stream_options:
             body["stream_options"] = {"include_usage": True}
         body.update(self._endpoint.thinking)
-        body.update(self._endpoint.settings.extra_body)
-        return msgspec.json.encode(body)
+        return body
+
+    def encoded(self, body: Mapping[str, object]) -> bytes:
+        """The JSON of a body, with ``extra_body`` over it."""
+        return msgspec.json.encode({**body, **self._endpoint.settings.extra_body})
 
     def parameters(self, prompt: Prompt) -> dict[str, object]:
         """The model and how it is to answer; neither the messages nor what belongs to a stream."""

@@ -177,7 +177,7 @@ async def test_a_vendor_has_codes_of_its_own() -> None:
 
 
 async def test_headers_of_the_settings_go_along() -> None:
-    more = {"extra_headers": {"X-Team": "support", "authorization": "theirs"}}
+    more = {"extra_headers": {"X-Team": "support", "Authorization": "theirs"}}
     async with serve(says(SERVED)) as upstream, provider_for(upstream.url, **more) as provider:
         await take_with(KEY, provider)
         await take(provider)

@@ -42,7 +42,8 @@ def request_for(**entry: Any) -> OpenAiRequest:
 
 
 def asked(prompt: Prompt = PROMPT, **entry: Any) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(request_for(**entry).body(prompt))
+    request = request_for(**entry)
+    body: dict[str, Any] = json.loads(request.encoded(request.streamed(prompt)))
     return body
 
 
@@ -162,7 +163,7 @@ def test_pictures() -> None:
 def test_a_picture_that_cannot_be_shown_is_refused(pictures: str, image: Image) -> None:
     request = request_for(pictures=pictures)
     with pytest.raises(ProviderError) as caught:
-        request.body(Prompt("m", (Message(Role.USER, "看", (image,)),)))
+        request.streamed(Prompt("m", (Message(Role.USER, "看", (image,)),)))
     assert (caught.value.kind, caught.value.code) == (ErrorClass.BAD_REQUEST, NO_MODEL_TAKES_PICTURES)
 
 
@@ -170,11 +171,11 @@ def test_what_is_not_taken_is_told_once() -> None:
     request = request_for(preset="spark")
     with capture_logs() as lines:
         for _ in range(3):
-            request.body(PROMPT)
+            request.streamed(PROMPT)
     assert [(line["log_level"], line["parameter"], line["wanted"], line["sent"]) for line in lines] == [
         ("debug", "temperature", 2.0, 1.0),
         ("debug", "max_output_tokens", 9000, 8192),
     ]
     with capture_logs() as lines:
-        request_for(preset="openai").body(PROMPT)
+        request_for(preset="openai").streamed(PROMPT)
     assert lines == []
