@@ -9,7 +9,7 @@ import asyncio
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -72,6 +72,8 @@ class MessageReader(Reply, ABC, Generic[M]):
         super().__init__(model)
         self.done = False
         """Whether nothing more is to be expected, token counts included."""
+        self.enough = False
+        """Whether the rest is not wanted, though the backend would go on: the call is left."""
 
     @abstractmethod
     def feed(self, message: M) -> None:
@@ -254,6 +256,20 @@ class GrpcLine:
                 raise ProviderError(ErrorClass.INCOMPLETE, "the call ended without an answer")
             return message
 
+    async def lost(self) -> None:
+        """Returns when the connection that there is now has ended; at once where there is none.
+
+        For those who remember something of the program at the other end: it may be another
+        one afterwards. Behind an address that stands for several, only the end of the last
+        connection is seen.
+        """
+        channel = self._channel
+        if channel is None or self._closed:
+            return
+        with suppress(grpc.aio.UsageError):
+            if channel.get_state() is grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
     async def aclose(self) -> None:
         """Closes the channel. Calls under way fail."""
         self._closed = True
@@ -335,7 +351,7 @@ class GrpcLine:
             chunk = None if reader.finished else reader.take()
             if chunk is not None:
                 yield chunk
-            if reader.failure is not None:
+            if reader.failure is not None or reader.enough:
                 break
         last = reader.close()
         if reader.unknown_finish:
