@@ -9,6 +9,7 @@ import msgspec
 from server.llm.anthropic_http import AnthropicHttpProvider
 from server.llm.base import Backend
 from server.llm.endpoint import ModelEndpoint, endpoint_of
+from server.llm.engine_grpc import sglang_backend, vllm_backend
 from server.llm.gemini_grpc import GeminiGrpcBackend
 from server.llm.gemini_http import GeminiHttpProvider
 from server.llm.kserve_grpc import KserveBackend
@@ -95,6 +96,8 @@ _BUILDERS: Final[Mapping[str, Callable[[ModelEndpoint, str], Backend]]] = {
     "gemini_grpc": _over_grpc(GeminiGrpcBackend),
     "provider_service": _over_grpc(ProviderServiceBackend),
     "kserve": _over_grpc(KserveBackend),
+    "vllm_engine": _over_grpc(vllm_backend),
+    "sglang_engine": _over_grpc(sglang_backend),
     "weconverse": _edge,
     "scripted": _scripted,
 }
