@@ -7,9 +7,9 @@ import msgspec
 
 from server.domain import Usage
 from server.llm.base import ErrorClass, ProviderError
-from server.llm.body_reader import BodyReader, PatientDecoder
+from server.llm.body_reader import PatientDecoder
 from server.llm.sse import ServerSentEvent
-from server.llm.think import ThinkSplitter
+from server.llm.tagged_reader import TaggedReader
 
 
 class Counts(msgspec.Struct, gc=False):
@@ -56,18 +56,13 @@ _decode: Final = PatientDecoder(Event)
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
 
-class ReplyReader(BodyReader):
-    """Reads one reply of a Messages API, streamed or not.
-
-    Thoughts of servers without a reasoning parser stand in the text between tags; they
-    are told apart here, unless the server has shown that it does so itself.
-    """
+class ReplyReader(TaggedReader):
+    """Reads one reply of a Messages API, streamed or not."""
 
     def __init__(self, model: str, *, overrides: Mapping[str, ErrorClass] | None = None) -> None:
         """Args: see :class:`~server.llm.body_reader.BodyReader`."""
         super().__init__(model, overrides=overrides)
         self._counts = Counts()
-        self._think: ThinkSplitter | None = ThinkSplitter()
 
     def _read_event(self, event: ServerSentEvent) -> None:
         if event.event == b"error":
@@ -96,7 +91,8 @@ class ReplyReader(BodyReader):
             self._read_block(event.content_block or event.delta)
         elif kind == "message_delta":
             self._count(event.usage)
-            self._read_end(event.delta.stop_reason if event.delta is not None else None)
+            if event.delta is not None and event.delta.stop_reason:
+                self.end(event.delta.stop_reason)
         elif kind == "message_stop":
             self.done = True
             self.fail(ProviderError(ErrorClass.INCOMPLETE, "the reply ended without a finish reason"))
@@ -105,7 +101,8 @@ class ReplyReader(BodyReader):
         self._count(message.usage)
         for block in message.content or ():
             self._read_block(block)
-        self._read_end(message.stop_reason)
+        if message.stop_reason:
+            self.end(message.stop_reason)
 
     def _read_block(self, block: Block | None) -> None:
         if block is None:
@@ -116,32 +113,9 @@ class ReplyReader(BodyReader):
             # Newer models keep their thoughts to themselves unless asked, but say that they think.
             self.arrived = True
         if block.thinking:
-            self._stop_splitting()
-            self.put(thought=block.thinking)
+            self._read_thought(block.thinking)
         if block.text:
             self._read_text(block.text)
-
-    def _read_text(self, text: str) -> None:
-        if self._think is None:
-            self.put(text)
-            return
-        # Half a tag that is held back has arrived all the same.
-        self.arrived = True
-        thought, text = self._think.feed(text)
-        self.put(text, thought)
-        if self._think.plain:
-            self._think = None
-
-    def _read_end(self, reason: str | None) -> None:
-        if reason:
-            self._stop_splitting()
-            self.end(reason)
-
-    def _stop_splitting(self) -> None:
-        if self._think is not None:
-            thought, text = self._think.close()
-            self.put(text, thought)
-            self._think = None
 
     def _count(self, counts: Counts | None) -> None:
         if counts is None:

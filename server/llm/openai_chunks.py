@@ -8,33 +8,24 @@ from collections.abc import Mapping
 
 from server.domain import Usage
 from server.llm.base import ErrorClass
-from server.llm.body_reader import BodyReader
-from server.llm.failures import failure_in_stream
 from server.llm.openai_shapes import Choice, Delta, TokenCounts, decode, holds
 from server.llm.sse import ServerSentEvent
-from server.llm.think import ThinkSplitter
+from server.llm.tagged_reader import TaggedReader
 
 
-class ReplyReader(BodyReader):
+class ReplyReader(TaggedReader):
     """Reads one reply, as a stream of events or as one JSON body: whichever comes."""
 
     def __init__(self, model: str, *, overrides: Mapping[str, ErrorClass] | None = None) -> None:
-        """Args: the name of the route, which goes into the first and the last chunk; codes that the
-        backend uses in its own way (see :func:`server.llm.failures.failure_of`).
-        """
-        super().__init__(model)
-        self._overrides = overrides
-        self._think: ThinkSplitter | None = ThinkSplitter()
+        """Args: see :class:`~server.llm.body_reader.BodyReader`."""
+        super().__init__(model, overrides=overrides)
         self._in_pieces = False
-
-    def _let_go(self) -> None:
-        self._stop_splitting()
 
     def _read_event(self, event: ServerSentEvent) -> None:
         if event.data.startswith(b"[DONE]"):
             self.done = True
         elif event.event == b"error":
-            self.fail(failure_in_stream(event.data, overrides=self._overrides))
+            self._broken_off(event.data)
         else:
             self._read_body(event.data)
 
@@ -46,7 +37,7 @@ class ReplyReader(BodyReader):
             self._malformed(error)
             return
         if found.is_error:
-            self.fail(failure_in_stream(body, overrides=self._overrides))
+            self._broken_off(body)
             return
         if found.usage is not None:
             # The last one stands: some servers count up from piece to piece.
@@ -73,31 +64,12 @@ class ReplyReader(BodyReader):
         # Proxies that rename the field send both names; they hold the same text.
         thought = delta.reasoning_content or delta.reasoning
         if thought:
-            self._stop_splitting()
-            self.put(thought=thought)
+            self._read_thought(thought)
         text = delta.content or delta.refusal
         if text:
             self._read_text(text)
         if not self.asked_for_tool:
             self.asked_for_tool = holds(delta.tool_calls) or holds(delta.function_call)
-
-    def _read_text(self, text: str) -> None:
-        if self._think is None:
-            self.put(text)
-            return
-        # It may be held back whole, as the beginning of a tag; something has arrived all the same.
-        self.arrived = True
-        thought, rest = self._think.feed(text)
-        self.put(rest, thought)
-        if self._think.plain:
-            self._think = None
-
-    def _stop_splitting(self) -> None:
-        """A server that tells thoughts apart itself means every tag in the text as text."""
-        if self._think is not None:
-            thought, rest = self._think.close()
-            self.put(rest, thought)
-            self._think = None
 
 
 def _usage(counts: TokenCounts) -> Usage:
