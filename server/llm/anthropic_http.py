@@ -93,7 +93,7 @@ class AnthropicHttpProvider:
         endpoint = self._endpoint
         headers = {
             "anthropic-version": API_VERSION,
-            **{name.lower(): value for name, value in endpoint.settings.extra_headers.items()},
+            **endpoint.settings.extra_headers,
             **tracing(prompt),
             **authorization(endpoint.side.auth, key),
         }
