@@ -108,7 +108,9 @@ class HttpEmbedder:
             return error
 
     async def _fetch(self, texts: Sequence[str], budget: Budget) -> "list[array[float]]":
-        body: dict[str, object] = {"model": self._settings.model or self._name, "input": texts}
+        # A lone half of a character pair is no text that JSON could carry.
+        sendable = [text.encode("utf-8", "replace").decode() for text in texts]
+        body: dict[str, object] = {"model": self._settings.model or self._name, "input": sendable}
         if self._settings.dimensions:
             body["dimensions"] = self._settings.dimensions
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
