@@ -161,9 +161,17 @@ def _example(side: Side) -> str:
 
 
 def _check_base_url(address: str) -> None:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("base_url: must begin with http:// or https:// and name a host")
+    try:
+        parts = urlsplit(address)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(
+            "base_url: must begin with http:// or https:// and name a host, such as https://api.example.com/v1"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("base_url: must not hold a user or password, which logs would show; the key goes into api_key")
 
 
 def _check_key(entry: ModelSettings, preset: Preset | None, side: Side, address: str) -> None:
