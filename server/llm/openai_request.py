@@ -52,13 +52,16 @@ class OpenAiRequest:
                 body["temperature"] = taken
             if taken != prompt.temperature:
                 self._tell("temperature", prompt.temperature, taken)
-        if prompt.max_output_tokens is not None and known.max_tokens:
-            cap = prompt.max_output_tokens
-            body[known.max_tokens] = min(cap, known.most_tokens) if known.most_tokens else cap
-            if body[known.max_tokens] != cap:
-                self._tell("max_output_tokens", cap, body[known.max_tokens])
+        if prompt.max_output_tokens is not None:
+            cap = known.cap(prompt.max_output_tokens)
+            if cap is not None:
+                body[known.max_tokens] = cap
+            if cap != prompt.max_output_tokens:
+                self._tell("max_output_tokens", prompt.max_output_tokens, cap)
         if prompt.user and known.user:
             body[known.user] = prompt.user
+        elif prompt.user:
+            self._tell("user", "a pseudonym", None)
         return body
 
     def _message(self, message: Message) -> dict[str, object]:

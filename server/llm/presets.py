@@ -60,6 +60,12 @@ class Parameters(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stream_options: bool = False
     """Whether token counts have to be asked for with ``stream_options``."""
 
+    def cap(self, wanted: int) -> int | None:
+        """The nearest cap on output that is taken; ``None`` if none may be sent."""
+        if not self.max_tokens:
+            return None
+        return min(wanted, self.most_tokens) if self.most_tokens else wanted
+
 
 class Thinking(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to add to a request to switch thinking; ``None`` where that cannot be asked."""

@@ -179,3 +179,7 @@ def test_what_is_not_taken_is_told_once() -> None:
     with capture_logs() as lines:
         request_for(preset="openai").streamed(PROMPT)
     assert lines == []
+    with capture_logs() as lines:
+        request_for(preset="stepfun").streamed(PROMPT)
+    assert [line["parameter"] for line in lines] == ["user"]
+    assert "p-1" not in str(lines)
