@@ -9,9 +9,10 @@ from server.domain import Usage
 from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
 from server.routing.base import Admission
 from server.routing.breaker import COUNTED, BreakerOpen, counts_as_connecting
-from server.routing.input_estimate import rough_tokens
+from server.routing.input_estimate import Length
 from server.routing.keys import Key
 from server.routing.model import Model
+from server.routing.verdicts import NO_ROOM_FOR_TEXT, NOTHING_VISIBLE
 
 _UNBILLED: Final = frozenset(
     {
@@ -71,11 +72,16 @@ class Attempt:
             admission.settle(Usage())
         elif not connecting:
             admission.settle(None, written_characters=self.written)
-        failed: bool | None = error.kind in COUNTED
-        if error.kind is ErrorClass.TIMEOUT and budget.spent() and now - self._called_at < model.patience:
-            failed = None  # it was the caller who had too little time
+        failed = self._speaks_against(error, budget, now)
         model.breaker.leave(self._ticket, now, failed=failed, connecting=connecting)
         model.failed(self._key, error, now, self._called_at)
+
+    def _speaks_against(self, error: ProviderError, budget: Budget, now: float) -> bool | None:
+        """Whether the failure is one of the model's health; ``None`` if that cannot be said."""
+        if error.kind is ErrorClass.TIMEOUT and budget.spent() and now - self._called_at < self._model.patience:
+            return None  # it was the caller who had too little time
+        # An empty reply is an odd answer, but an answer: a caller who allows for few tokens must not stop everybody.
+        return error.kind in COUNTED and error.code not in (NOTHING_VISIBLE, NO_ROOM_FOR_TEXT)
 
     def left(self, admission: Admission) -> None:
         """The caller went away, or something broke that no backend may let through."""
@@ -85,7 +91,7 @@ class Attempt:
 
 @asynccontextmanager
 async def attempting(
-    model: Model, key: Key, prompt: Prompt, budget: Budget, patience: Budget, *, again: bool
+    model: Model, key: Key, prompt: Prompt, length: Length, budget: Budget, patience: Budget, *, again: bool
 ) -> AsyncIterator[Attempt]:
     """A call for the duration of the block, in which ``chunks`` are read up to the last one, ``final``.
 
@@ -97,14 +103,13 @@ async def attempting(
         LimitReached, BreakerOpen: the call was not made.
         ProviderError: it failed; thrown on from inside of the block, with all accounts settled.
     """
-    rough = rough_tokens(prompt)
-    async with model.limiter.admitted(model.facts(prompt, key, rough), patience) as admission:
+    async with model.limiter.admitted(model.facts(prompt, key, length.tokens), patience) as admission:
         now = model.clock()
         ticket = model.breaker.enter(now)
         if ticket is None:
             raise BreakerOpen(model.name, model.breaker.wait(now))
         model.retries.called(now, again=again)
-        attempt = Attempt(model, key, 0 if _has_pictures(prompt) else rough, ticket, now)
+        attempt = Attempt(model, key, length.compared, ticket, now)
         outcome = ""
         try:
             chunks = model.backend.generate(model.addressed(prompt), budget, key.secret.reveal())
@@ -122,7 +127,3 @@ async def attempting(
             if not outcome:
                 attempt.left(admission)
             model.observer.attempt_ended(model.name, outcome or "cancelled", model.clock() - now)
-
-
-def _has_pictures(prompt: Prompt) -> bool:
-    return any(message.images for message in prompt.messages)

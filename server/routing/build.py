@@ -112,7 +112,9 @@ async def _watching(files: KeyFiles) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        (result,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(result, Exception):  # a defect: it ends by being cancelled, and no other way
+            raise result
 
 
 # --- for people -----------------------------------------------------------------------------

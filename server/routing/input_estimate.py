@@ -1,6 +1,6 @@
 """How many tokens a prompt takes at one model: an estimate that learns."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from server.llm.base import Prompt
 from server.tokens import estimate_message
@@ -13,14 +13,27 @@ _LEAST: Final = 0.5
 _MOST: Final = 2.0
 
 
-def rough_tokens(prompt: Prompt) -> int:
-    """Tokens of a prompt at a model of which nothing is known."""
-    tokens = 0
+class Length(NamedTuple):
+    """How long a prompt is, for a model of which nothing is known."""
+
+    tokens: int
+    """Those of pictures included."""
+    pictures: int
+
+    @property
+    def compared(self) -> int:
+        """Tokens that may be held against what a model counts; 0 where pictures make that meaningless."""
+        return 0 if self.pictures else self.tokens
+
+
+def length_of(prompt: Prompt) -> Length:
+    """Measured once for all attempts of a turn."""
+    tokens = pictures = 0
     for message in prompt.messages:
         tokens += estimate_message(message.text)
         if message.images:
-            tokens += TOKENS_PER_PICTURE * len(message.images)
-    return tokens
+            pictures += len(message.images)
+    return Length(tokens + TOKENS_PER_PICTURE * pictures, pictures)
 
 
 class InputEstimate:

@@ -17,6 +17,7 @@ from server.routing.attempt import attempting
 from server.routing.base import ModelObserver
 from server.routing.breaker import BreakerOpen
 from server.routing.candidates import Candidates, Chosen
+from server.routing.input_estimate import Length, length_of
 from server.routing.model import Model
 from server.routing.showing import Showing
 from server.routing.splits import Names
@@ -59,15 +60,17 @@ class Router:
 
     async def generate(self, prompt: Prompt, budget: Budget) -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Provider.generate`."""
-        candidates, showing = Candidates(self._route(prompt), self._settings), Showing()
+        length = length_of(prompt)
+        candidates, showing = Candidates(self._route(prompt, length), self._settings), Showing()
         calls = 0
         chosen: Chosen | None = None
         while True:
             chosen = await self._next(candidates, showing, budget, chosen, calls)
             model = chosen.candidate.model
             try:
+                patience = self._patience(candidates, budget)
                 async with attempting(
-                    model, chosen.key, prompt, budget, self._patience(candidates, budget), again=chosen.again
+                    model, chosen.key, prompt, length, budget, patience, again=chosen.again
                 ) as attempt:
                     calls += 1
                     showing.next_route(model.name, attempt.began)
@@ -99,7 +102,7 @@ class Router:
             if isinstance(result, BaseException):
                 raise result
 
-    def _route(self, prompt: Prompt) -> list[Model]:
+    def _route(self, prompt: Prompt, length: Length) -> list[Model]:
         """The models that may answer, in order.
 
         Raises:
@@ -108,7 +111,9 @@ class Router:
         names = self._names.resolve(prompt.model, prompt.fallbacks, prompt.conversation or prompt.request_id)
         if not names:
             raise ProviderError(ErrorClass.NOT_FOUND, "no such model in the settings", model=prompt.model)
-        models = [model for model in map(self._models.__getitem__, names) if model.takes(prompt)]
+        models = [self._models[name] for name in names]
+        if length.pictures:
+            models = [model for model in models if model.takes(prompt)]
         if not models:
             detail = "none of its models takes pictures"
             raise ProviderError(ErrorClass.BAD_REQUEST, detail, model=prompt.model, code=NO_MODEL_TAKES_PICTURES)

@@ -7,6 +7,7 @@ import msgspec
 
 from server.domain import FinishReason
 from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.routing.verdicts import NO_ROOM_FOR_TEXT, NOTHING_VISIBLE
 
 MAX_HELD_CHARACTERS: Final = 200_000
 """Thoughts that are held back before a reply begins anew; what comes later is left out."""
@@ -58,7 +59,8 @@ class Showing:
             self._began = None
         self.settled = bool(chunk.text) and not chunk.text.isspace()
         if not self.settled and self._says_nothing(chunk.finish):
-            raise ProviderError(ErrorClass.INCOMPLETE, "the reply holds nothing visible")
+            code = NO_ROOM_FOR_TEXT if chunk.finish is FinishReason.LENGTH else NOTHING_VISIBLE
+            raise ProviderError(ErrorClass.INCOMPLETE, "the reply holds nothing visible", code=code)
         if not self._anew:
             self.text_shown = self.text_shown or bool(chunk.text)
             return chunk

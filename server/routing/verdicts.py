@@ -19,6 +19,12 @@ class Verdict(enum.Enum):
     """Nobody else is asked."""
 
 
+NOTHING_VISIBLE: Final = "nothing_visible"
+"""The ``code`` of an ``INCOMPLETE`` when a reply was complete and had nothing to read."""
+
+NO_ROOM_FOR_TEXT: Final = "no_room_for_text"
+"""The same where the cap on output was reached before there was any: the same model would do so again."""
+
 _BY_CLASS: Final = {
     ErrorClass.TRANSIENT: Verdict.AGAIN,
     ErrorClass.OVERLOADED: Verdict.AGAIN,
@@ -59,6 +65,8 @@ def verdict_on(error: ProviderError, *, carry_refused_content: bool, contexts: i
     if error.kind is ErrorClass.CONTENT and carry_refused_content:
         return Verdict.NEXT
     if error.kind is ErrorClass.BAD_REQUEST and lacks_a_capability(error):
+        return Verdict.NEXT
+    if error.code == NO_ROOM_FOR_TEXT:
         return Verdict.NEXT
     if error.kind is ErrorClass.CONTEXT and contexts > 1:
         # The next one may have a larger window; a third is hope.

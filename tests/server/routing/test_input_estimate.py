@@ -3,15 +3,18 @@
 import pytest
 
 from server.llm.base import Image, Message, Prompt, Role
-from server.routing.input_estimate import TOKENS_PER_PICTURE, InputEstimate, rough_tokens
+from server.routing.input_estimate import TOKENS_PER_PICTURE, InputEstimate, length_of
 
 
 def test_text_messages_and_pictures_count() -> None:
     text = Message(Role.SYSTEM, "请用简洁的语言回答")
     shown = Message(Role.USER, "这是什么?", (Image("image/png", b"1"), Image("image/png", b"2")))
-    words = rough_tokens(Prompt("m", (text,)))
-    assert words == 4 + 7
-    assert rough_tokens(Prompt("m", (text, shown))) == words + 4 + 4 + 2 * TOKENS_PER_PICTURE
+    words = length_of(Prompt("m", (text,)))
+    assert words == (4 + 7, 0)
+    assert words.compared == 11
+    both = length_of(Prompt("m", (text, shown)))
+    assert both == (11 + 4 + 4 + 2 * TOKENS_PER_PICTURE, 2)
+    assert both.compared == 0, "no two vendors count pictures alike"
 
 
 def test_it_comes_near_what_a_model_counts() -> None:
