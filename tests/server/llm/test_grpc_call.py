@@ -62,8 +62,10 @@ async def chunks_of(line: GrpcLine, budget: Budget | None = None, method: Method
 
 
 async def failure(line: GrpcLine, budget: Budget | None = None) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        await chunks_of(line, budget)
+    """Why it failed, which must be long before the budget or the whole would end it."""
+    async with asyncio.timeout(10):
+        with pytest.raises(ProviderError) as caught:
+            await chunks_of(line, budget or Budget(900))
     return caught.value
 
 
