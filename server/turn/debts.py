@@ -165,8 +165,14 @@ class Debts:
             self._runner.start(_revive(stored, claimed=False), ticket, None)
 
     async def recover(self) -> int:
-        """Takes up every debt that is on disk, in order of arrival; returns how many there are."""
+        """Takes up every debt that is on disk, in order of arrival; returns how many there are.
+
+        A debt that is not there any more was settled by a write whose success nobody heard
+        of. Others of its conversation would wait behind it.
+        """
+        known = self._deliveries.names()
         unsettled = await self._store.unsettled()
+        self._deliveries.drop_settled(known.difference(stored.turn.name for stored in unsettled))
         for stored in unsettled:
             self._adopt(stored)
         return len(unsettled)

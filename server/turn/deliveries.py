@@ -9,7 +9,7 @@ is offered again, with a higher attempt.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -112,6 +112,16 @@ class Deliveries:
                 self._settle(debt)
                 return
             self._account(debt.account).became_ready(debt)
+
+    def names(self) -> frozenset[TurnName]:
+        """The turns that are owed, as far as this process knows."""
+        return frozenset(self._debts)
+
+    def drop_settled(self, names: Iterable[TurnName]) -> None:
+        """Forgets debts that turned out to be settled on disk."""
+        for name in names:
+            if (debt := self._debts.get(name)) is not None:
+                self._settle(debt)
 
     def drop_conversation(self, conversation: str) -> None:
         """Forgets the debts of a conversation that is being deleted."""
