@@ -18,6 +18,7 @@ from server.memory.recall import RecentRounds
 from server.routing import base as routing
 from server.routing.intents import Intents
 from server.settings import Settings
+from server.store.base import TurnStore
 from server.store.sqlite import open_sqlite
 from server.turn.base import Delivery, Hello, Report
 from server.turn.deliveries import InstanceAttachment
@@ -148,12 +149,17 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
     """Opens a room on the test's file; leaving it is the death or the end of the process."""
 
     @asynccontextmanager
-    async def opening(settings: Settings | None = None, *, drain: float = 5.0) -> AsyncIterator[TurnRoom]:
+    async def opening(
+        settings: Settings | None = None,
+        *,
+        drain: float = 5.0,
+        wrap: Callable[[TurnStore], TurnStore] = lambda store: store,
+    ) -> AsyncIterator[TurnRoom]:
         settings = settings or Settings()
         async with open_sqlite(tmp_path / "turns.db") as store:
             room = TurnRoom(
                 settings,
-                store=store,
+                store=wrap(store),
                 memory=RecentRounds(store.recent_rounds, 100),
                 cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
                 shared=SharedCalls(),
