@@ -1,6 +1,6 @@
 """What limits, breakers and accounts see of attempts, however they end."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import msgspec
@@ -8,7 +8,7 @@ import pytest
 
 from server.budget import Budget
 from server.domain import FinishReason, Usage
-from server.llm.base import Chunk, ErrorClass, LimitReached, Message, ProviderError, Role
+from server.llm.base import Chunk, ErrorClass, LimitReached, Message, Prompt, Role
 from server.routing.base import Admission, CallFacts
 from server.settings import ModelSettings, RoutingSettings
 from tests.server.routing.played import ASKED, Clock, Noted, Played, failing, keyed, routed, watch, whole
@@ -80,9 +80,8 @@ async def test_what_limits_are_told() -> None:
         await watch(router, ASKED, Budget(30, clock))
     assert desk.asked[0] == CallFacts("a", "account", "p-1", "crm", 6, 700)
     assert desk.asked[1] == CallFacts("b", "models.b", "p-1", "crm", 6, 700)
-    assert desk.patience == [5.0, 5.0, 29.0, 28.5, 27.5], (
-        "not long where another model is left; never all of the budget"
-    )
+    # Not long where another model is left, and never all of the budget.
+    assert desk.patience == [5.0, 5.0, 29.0, 28.5, 27.5]
 
 
 @pytest.mark.parametrize("scope", ["person", "caller", "total"])
@@ -167,9 +166,8 @@ async def test_failures_are_settled(
     for before, said in (((), nothing), ((FIRST,), text)):
         desk = Desk()
         models = {"a": ModelSettings(max_attempts=1)}
-        async with routed(
-            {"a": Played(failing(kind, *before, status=500))}, Clock(), models=models, limiter=desk
-        ) as router:
+        backend = Played(failing(kind, *before, status=500))
+        async with routed({"a": backend}, Clock(), models=models, limiter=desk) as router:
             await watch(router)
         assert desk.settled == [said]
         assert desk.inside == 0
@@ -255,14 +253,14 @@ async def test_callers_with_little_time_do_not_open_it_for_the_others() -> None:
     clock, observer = Clock(), Noted()
 
     class Slow(Played):
-        async def generate(self, prompt, budget, key=""):  # type: ignore[no-untyped-def]  # as in Played
-            self.keys.append(key)
+        async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
             clock.now += budget.remaining()
-            raise ProviderError(ErrorClass.TIMEOUT, "the first text took too long")
-            yield
+            async with aclosing(super().generate(prompt, budget, key)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     settings = RoutingSettings(breaker_min_calls=1)
-    async with routed({"a": Slow()}, clock, settings=settings, observer=observer) as router:
+    async with routed({"a": Slow(failing(ErrorClass.TIMEOUT))}, clock, settings=settings, observer=observer) as router:
         for _ in range(20):
             await watch(router, ASKED, Budget(1.5, clock))
         assert observer.breakers == []
