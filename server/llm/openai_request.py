@@ -13,6 +13,7 @@ import structlog
 
 from server.llm.base import NO_MODEL_TAKES_PICTURES, ErrorClass, Image, Message, Prompt, ProviderError, Role
 from server.llm.endpoint import ModelEndpoint
+from server.llm.person import vendor_name
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class OpenAiRequest:
             if cap != prompt.max_output_tokens:
                 self._tell("max_output_tokens", prompt.max_output_tokens, cap)
         if prompt.user and known.user:
-            body[known.user] = prompt.user
+            body[known.user] = vendor_name(prompt.user)
         elif prompt.user:
             self._tell("user", "a pseudonym", None)
         return body

@@ -70,7 +70,7 @@ async def test_what_is_asked() -> None:
         temperature=0.7,
         max_output_tokens=1500,
         request_id="msg 1\r\n会话/7",
-        user="p-1",
+        user="person-1",
     )  # fmt: skip
     more = {
         "model": "vendor-model",
@@ -92,7 +92,7 @@ async def test_what_is_asked() -> None:
         "stream_options": {"include_usage": True},
         "temperature": 0.7,
         "max_completion_tokens": 1500,
-        "user": "p-1",
+        "user": "person-1",
         "thinking": {"type": "off"},
     }
     assert request.head.startswith("POST /v1/chat/completions?api-version=1 HTTP/1.1\r\n")

@@ -22,7 +22,7 @@ BODY: dict[str, object] = {
     "messages": [],
     "temperature": 0.7,
     "max_tokens": 1500,
-    "user": "p-1",
+    "user": "person-1",
     "stream": True,
     "stream_options": {"include_usage": True},
 }

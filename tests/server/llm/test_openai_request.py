@@ -23,7 +23,7 @@ PROMPT = Prompt(
     ),
     temperature=2.0,
     max_output_tokens=9000,
-    user="p-1",
+    user="person-1",
 )
 MESSAGES = [
     {"role": "system", "content": "简洁"},
@@ -48,26 +48,26 @@ def asked(prompt: Prompt = PROMPT, **entry: Any) -> dict[str, Any]:
 
 
 BESIDE_THE_MESSAGES: dict[str, dict[str, object]] = {
-    "openai_style": {"temperature": 2.0, "max_tokens": 9000, "user": "p-1", **COUNTED},
-    "openai": {"temperature": 2.0, "max_completion_tokens": 9000, "safety_identifier": "p-1", **COUNTED},
-    "azure": {"temperature": 2.0, "max_completion_tokens": 9000, "user": "p-1", **COUNTED},
-    "deepseek": {"temperature": 2.0, "max_tokens": 9000, "user_id": "p-1", **COUNTED},
+    "openai_style": {"temperature": 2.0, "max_tokens": 9000, "user": "person-1", **COUNTED},
+    "openai": {"temperature": 2.0, "max_completion_tokens": 9000, "safety_identifier": "person-1", **COUNTED},
+    "azure": {"temperature": 2.0, "max_completion_tokens": 9000, "user": "person-1", **COUNTED},
+    "deepseek": {"temperature": 2.0, "max_tokens": 9000, "user_id": "person-1", **COUNTED},
     "dashscope": {"temperature": 1.99, "max_tokens": 9000, **COUNTED},
-    "zhipu": {"temperature": 1.0, "max_tokens": 9000, "user_id": "p-1", "stream": True},
-    "moonshot": {"temperature": 1.0, "max_completion_tokens": 9000, "safety_identifier": "p-1", **COUNTED},
+    "zhipu": {"temperature": 1.0, "max_tokens": 9000, "user_id": "person-1", "stream": True},
+    "moonshot": {"temperature": 1.0, "max_completion_tokens": 9000, "safety_identifier": "person-1", **COUNTED},
     "volcengine": {"temperature": 2.0, "max_tokens": 9000, **COUNTED},
     "tencent": {"temperature": 2.0, "max_tokens": 9000, **COUNTED},
-    "qianfan": {"temperature": 1.0, "max_tokens": 9000, "user": "p-1", **COUNTED},
+    "qianfan": {"temperature": 1.0, "max_tokens": 9000, "user": "person-1", **COUNTED},
     "minimax": {"temperature": 1.0, "max_tokens": 9000, **COUNTED},
-    "spark": {"temperature": 1.0, "max_tokens": 8192, "user": "p-1", "stream": True},
+    "spark": {"temperature": 1.0, "max_tokens": 8192, "user": "person-1", "stream": True},
     "stepfun": {"temperature": 2.0, "max_tokens": 9000, **COUNTED},
     "siliconflow": {"temperature": 2.0, "max_tokens": 9000, **COUNTED},
-    "xai": {"temperature": 2.0, "max_tokens": 9000, "user": "p-1", **COUNTED},
+    "xai": {"temperature": 2.0, "max_tokens": 9000, "user": "person-1", **COUNTED},
     "mistral": {"temperature": 1.5, "max_tokens": 9000, "stream": True},
-    "openrouter": {"temperature": 2.0, "max_tokens": 9000, "user": "p-1", **COUNTED},
+    "openrouter": {"temperature": 2.0, "max_tokens": 9000, "user": "person-1", **COUNTED},
     "ollama": {"temperature": 2.0, "max_tokens": 9000, **COUNTED},
-    "vllm": {"temperature": 2.0, "max_tokens": 9000, "user": "p-1", **COUNTED},
-    "sglang": {"temperature": 2.0, "max_tokens": 9000, "user": "p-1", **COUNTED},
+    "vllm": {"temperature": 2.0, "max_tokens": 9000, "user": "person-1", **COUNTED},
+    "sglang": {"temperature": 2.0, "max_tokens": 9000, "user": "person-1", **COUNTED},
     "llamacpp": {"temperature": 2.0, "max_tokens": 9000, **COUNTED},
 }
 
@@ -182,4 +182,4 @@ def test_what_is_not_taken_is_told_once() -> None:
     with capture_logs() as lines:
         request_for(preset="stepfun").streamed(PROMPT)
     assert [line["parameter"] for line in lines] == ["user"]
-    assert "p-1" not in str(lines)
+    assert "person-1" not in str(lines)

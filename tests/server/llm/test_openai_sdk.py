@@ -38,7 +38,7 @@ PROMPT = Prompt(
     ),
     temperature=0.7,
     max_output_tokens=1500,
-    user="p-1",
+    user="person-1",
     request_id="r-1",
 )
 
@@ -89,7 +89,7 @@ WHOLE = Taken("你好", "", FinishReason.STOP, Usage(9, 2, cached_input_token_co
 async def test_openai() -> None:
     async with serve(says(SERVED)) as upstream:
         async with openai.AsyncOpenAI(api_key=KEY, base_url=upstream.url, max_retries=0) as client:
-            text = await ask_with_the_sdk(client, max_completion_tokens=1500, safety_identifier="p-1")
+            text = await ask_with_the_sdk(client, max_completion_tokens=1500, safety_identifier="person-1")
         taken = await ask_with_ours(preset="openai", base_url=upstream.url)
         theirs, ours = upstream.requests
     assert text == "你好"
@@ -104,7 +104,7 @@ async def test_azure_with_its_older_address() -> None:
         async with openai.AsyncAzureOpenAI(
             api_key=KEY, azure_endpoint=origin, azure_deployment="x", api_version="2024-10-21", max_retries=0
         ) as client:
-            text = await ask_with_the_sdk(client, max_completion_tokens=1500, user="p-1")
+            text = await ask_with_the_sdk(client, max_completion_tokens=1500, user="person-1")
         taken = await ask_with_ours(preset="azure", base_url=f"{origin}/openai/deployments/x?api-version=2024-10-21")
         theirs, ours = upstream.requests
     assert text == "你好"
@@ -117,7 +117,7 @@ async def test_azure_with_its_older_address() -> None:
 
 @pytest.mark.parametrize("preset", ["deepseek", "vllm"])
 async def test_others_are_asked_as_the_sdk_asks_them(preset: str) -> None:
-    user: dict[str, Any] = {"extra_body": {"user_id": "p-1"}} if preset == "deepseek" else {"user": "p-1"}
+    user: dict[str, Any] = {"extra_body": {"user_id": "person-1"}} if preset == "deepseek" else {"user": "person-1"}
     async with serve(says(SERVED)) as upstream:
         async with openai.AsyncOpenAI(api_key=KEY, base_url=upstream.url, max_retries=0) as client:
             await ask_with_the_sdk(client, max_tokens=1500, **user)

@@ -134,7 +134,7 @@ async def test_what_is_asked() -> None:
         temperature=0.5,
         max_output_tokens=1500,
         request_id="会话/7",
-        user="p-1",
+        user="person-1",
     )
     async with serve(says(STOP)) as upstream:
         backend = backend_at(upstream.target, model="engine-1", extra_headers={"X-Tenant": "t"})
@@ -155,7 +155,7 @@ async def test_what_is_asked() -> None:
         temperature=0.5,
         max_output_tokens=1500,
         request_id="会话/7",
-        user="p-1",
+        user="person-1",
     )
     assert full.metadata["authorization"] == f"Bearer {KEY}"
     assert full.metadata["x-tenant"] == "t"

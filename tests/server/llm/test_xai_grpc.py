@@ -108,7 +108,7 @@ PROMPT = Prompt(
     temperature=0.7,
     max_output_tokens=1500,
     request_id="msg 1\r\n会话/7",
-    user="p-1",
+    user="person-1",
 )
 
 
@@ -127,7 +127,7 @@ async def asked_by_the_vendor(servicer: Servicer, **more: object) -> None:
                 ],
                 temperature=0.7,
                 max_tokens=1500,
-                user="p-1",
+                user="person-1",
                 **more,
             )
             async for _ in chat.stream():
