@@ -1,9 +1,9 @@
-"""``python -m server --config FILE [--check] [--replay-undeliverable [ACCOUNT]]``."""
+"""``python -m server --config FILE [--check] [--replay-undeliverable [ACCOUNT]] [--calibrate-cache FILE]``."""
 
 import sys
 
 from program.run import Errand, Program, run
-from server.compose import plan, replay_undeliverable, serve
+from server.compose import calibrate_cache, plan, replay_undeliverable, serve
 from server.settings import Settings
 
 PROGRAM = Program(
@@ -21,6 +21,13 @@ PROGRAM = Program(
             help="make undeliverable turns owed again, of one account (channels/{channel}/accounts/{account}) "
             "or of all, and end; the server must be stopped",
             run=replay_undeliverable,
+        ),
+        Errand(
+            flag="--calibrate-cache",
+            metavar="FILE",
+            help="list pairs of logged questions for labelling, or choose from labelled ones the similarity from which "
+            "an answer may be shared, and end",
+            run=calibrate_cache,
         ),
     ),
 )

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from program.settings import SettingsError
 from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.errors import StoreUnavailable
+from server.llm.base import ProviderError
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
 from server.memory.recall import RecentRounds
@@ -32,6 +34,7 @@ from server.routing.intents import Intents
 from server.routing.unlimited import Unlimited
 from server.serve import Port, credentials_of, serving
 from server.settings import Settings
+from server.sharing import calibrate_file
 from server.store.refusals import StoreRefused
 from server.store.sqlite import SqliteTurnStore
 from server.turn.assistants import Assistants
@@ -316,3 +319,19 @@ async def _watching(metrics: Metrics, room: TurnRoom) -> AsyncIterator[None]:
 def _shown(address: str, port: int) -> str:
     """The address with the port that was taken, for one that said 0."""
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+async def calibrate_cache(settings: Settings, file: str | None) -> str:
+    """Lists pairs of questions for labelling, or proves from labelled ones when an answer may be shared.
+
+    Raises:
+        CannotStart: if the file or the settings cannot be used, or the file proves too little.
+    """
+    if file is None:
+        raise CannotStart("--calibrate-cache needs a FILE of questions or labelled pairs, as JSON Lines")
+    try:
+        return await calibrate_file(settings, Path(file), datetime.now(UTC))
+    except ValueError as error:
+        raise CannotStart(str(error)) from error
+    except ProviderError as error:
+        raise CannotStart(f"embeddings.{error.model} failed: {error}") from error
