@@ -8,6 +8,7 @@ import msgspec
 
 from server.llm.anthropic_http import AnthropicHttpProvider
 from server.llm.base import Backend
+from server.llm.chat_batch import BatchedChat
 from server.llm.endpoint import ModelEndpoint, endpoint_of
 from server.llm.engine_grpc import sglang_backend, vllm_backend
 from server.llm.gemini_grpc import GeminiGrpcBackend
@@ -42,11 +43,17 @@ def _backend(endpoint: ModelEndpoint, node_id: str) -> Backend:
         raise ValueError(
             f"models.{endpoint.name}.protocol: {endpoint.protocol} is not spoken here; take one of {spoken}"
         )
+    if endpoint.settings.batch != "none" and endpoint.protocol != "openai_chat":
+        raise ValueError(
+            f"models.{endpoint.name}.batch: {endpoint.protocol} cannot share calls, only openai_chat can; "
+            'set batch = "none"'
+        )
     return build(endpoint, node_id)
 
 
 def _openai(endpoint: ModelEndpoint, node_id: str) -> Backend:
-    return OpenAiHttpProvider(endpoint)
+    plain = OpenAiHttpProvider(endpoint)
+    return plain if endpoint.settings.batch == "none" else BatchedChat(plain, endpoint)
 
 
 def _anthropic(endpoint: ModelEndpoint, node_id: str) -> Backend:

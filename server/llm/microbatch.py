@@ -17,6 +17,7 @@ from server.llm.base import ErrorClass, ProviderError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Error = TypeVar("Error", bound=BaseException)
 
 SharedCall = Callable[[Sequence[Item], Budget], Coroutine[object, object, Sequence[Result | ProviderError]]]
 """One call for one to N items. Gives, in the order of the items, a result or what became of that item alone;
@@ -70,7 +71,7 @@ class _Call(Generic[Item, Result]):
             return [_closed() for _ in range(count)]
         error = self.task.exception()
         if error is not None:
-            return [_own(error) for _ in range(count)]
+            return [own_copy(error) for _ in range(count)]
         results = self.task.result()
         if len(results) != count:
             told = f"the shared call gave {len(results)} results for {count} items"
@@ -218,8 +219,8 @@ class MicroBatcher(Generic[Item, Result]):
             _give(ask, outcome)
 
 
-def _own(error: BaseException) -> BaseException:
-    """The same error for one of several: they would overwrite each other's marks and traceback."""
+def own_copy(error: Error) -> Error:
+    """The same error for one of several who get it: they would overwrite each other's marks and traceback."""
     own = type(error).__new__(type(error), *error.args)
     own.__dict__.update(error.__dict__)
     own.__cause__ = error
