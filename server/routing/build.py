@@ -75,24 +75,37 @@ def _pool(
     observer: ModelObserver,
 ) -> KeyPool:
     """The keys of a model. A quota group that two models name is the same account."""
-    if settings.keys and settings.api_key:
-        raise ValueError(f"models.{name}.keys: stands in the place of `api_key`, which is set too; remove one of them")
+    _check_keys(name, settings)
     pool = KeyPool(name, routing_settings, observer.keys_usable)
     for place, entry in _entries(settings):
-        group = groups.setdefault(
-            entry.quota_group or f"models.{name}", QuotaGroup(entry.quota_group or f"models.{name}", routing_settings)
-        )
-        reference = entry.secret.reference
-        path = reference.removeprefix(_FILE) if reference.startswith(_FILE) else ""
-        text = entry.secret.reveal()
-        texts = keys_in(text) if path else (text,)
-        if settings.keys and not any(texts):
-            raise ValueError(f"models.{name}.{place}.secret: holds no key; put one into it, or remove the entry")
-        source = KeySource(place, path, entry.weight, entry.max_age_days)
-        pool.add_source(source, group, texts or ("",))
-        if path:
+        account = entry.quota_group or f"models.{name}"
+        group = groups.setdefault(account, QuotaGroup(account, routing_settings))
+        source = KeySource(place, _path(entry), entry.weight, entry.max_age_days)
+        pool.add_source(source, group, _texts(entry) or ("",))
+        if source.path:
             files.add(name, pool, source)
     return pool
+
+
+def _check_keys(name: str, settings: ModelSettings) -> None:
+    if settings.keys and settings.api_key:
+        raise ValueError(f"models.{name}.keys: stands in the place of `api_key`, which is set too; remove one of them")
+    for index, entry in enumerate(settings.keys):
+        if not _texts(entry):
+            raise ValueError(f"models.{name}.keys[{index}].secret: holds no key; put one into it, or remove the entry")
+
+
+def _path(entry: KeySettings) -> str:
+    reference = entry.secret.reference
+    return reference.removeprefix(_FILE) if reference.startswith(_FILE) else ""
+
+
+def _texts(entry: KeySettings) -> tuple[str, ...]:
+    """The keys of an entry; none where it is empty."""
+    text = entry.secret.reveal()
+    if _path(entry):
+        return keys_in(text)
+    return (text,) if text else ()
 
 
 def _entries(settings: ModelSettings) -> Iterator[tuple[str, KeySettings]]:
@@ -121,7 +134,14 @@ async def _watching(files: KeyFiles) -> AsyncIterator[None]:
 
 
 def describe(settings: Settings) -> Iterator[str]:
-    """Who would answer whom, and with how many keys: a line for each assistant, intent and model."""
+    """Who would answer whom, and with how many keys: a line for each assistant, intent and model.
+
+    Raises:
+        ValueError: as :func:`routing`.
+    """
+    Names(settings.models, settings.splits, random=random.random)
+    for name, model in settings.models.items():
+        _check_keys(name, model)
     for name, assistant in settings.assistants.items():
         own = _in_order((assistant.model, *assistant.fallback_models), settings)
         yield f"would answer as assistants/{name} with {own}"
@@ -159,10 +179,14 @@ def _used(assistants: Mapping[str, AssistantSettings], settings: Settings) -> tu
 
 
 def _keys_in_words(name: str, settings: ModelSettings) -> str:
-    if not settings.keys:
-        keys = "one key" if settings.api_key else "no key"
-    else:
-        groups = {entry.quota_group or f"models.{name}" for entry in settings.keys}
-        count = sum(len(keys_in(entry.secret.reveal())) for entry in settings.keys)
-        keys = f"{count} keys of {len(groups)} quota groups"
-    return f"would call models/{name} with {keys}, up to {settings.max_attempts} times a turn"
+    groups, count = set(), 0
+    for _, entry in _entries(settings):
+        texts = _texts(entry)
+        count += len(texts)
+        groups.add(entry.quota_group)
+    keys = f"{_counted(count, 'key')} of {_counted(len(groups), 'quota group')}" if count else "no key"
+    return f"would call models/{name} with {keys}, up to {_counted(settings.max_attempts, 'time')} a turn"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,107 @@
+"""From settings to a router, and what an operator is told of it."""
+
+import pytest
+
+from program.secret import Secret
+from server.budget import Budget
+from server.llm.base import ErrorClass, Prompt
+from server.routing.build import describe
+from server.settings import AssistantSettings, IntentSettings, KeySettings, ModelSettings, Settings, SplitSettings
+from tests.server.routing.played import ASKED, Clock, Noted, Played, failing, keyed, routed, watch, whole
+
+
+async def test_a_model_without_keys_is_called_without_one() -> None:
+    backend, observer = Played(whole()), Noted()
+    async with routed({"a": backend}, Clock(), observer=observer) as router:
+        assert (await watch(router)).text == "好"
+    assert backend.keys == [""]
+    assert observer.usable == {"a": 1}
+
+
+async def test_the_one_key_of_a_model() -> None:
+    backend = Played(whole())
+    async with routed({"a": backend}, Clock(), models={"a": ModelSettings(api_key=Secret("k"))}) as router:
+        await watch(router)
+    assert backend.keys == ["k"]
+
+
+async def test_several_lines_of_a_file_are_several_keys_and_those_of_a_variable_are_not() -> None:
+    backend, observer = Played(whole()), Noted()
+    several = Secret("k1\nk2\n\nk3", "file:/nonexistent/keys")
+    models = {"a": ModelSettings(api_key=several), "b": ModelSettings(api_key=Secret("k1\nk2", "env:KEY"))}
+    async with routed({"a": backend, "b": Played(whole())}, Clock(), models=models, observer=observer) as router:
+        for _ in range(3):
+            await watch(router)
+    assert backend.keys == ["k1", "k2", "k3"]
+    assert observer.usable == {"a": 3, "b": 1}
+
+
+async def test_models_that_name_one_account_share_what_is_said_of_it() -> None:
+    clock = Clock()
+    models = {"a": keyed("k", groups=("account",)), "b": keyed("k", groups=("account",))}
+    other = Played(whole())
+    async with routed({"a": Played(failing(ErrorClass.QUOTA)), "b": other}, clock, models=models) as router:
+        await watch(router, budget=Budget(30, clock))
+        shown = await watch(router, Prompt(model="b", messages=ASKED.messages), Budget(30, clock))
+    assert shown.error is not None
+    assert (shown.error.kind, other.calls) == (ErrorClass.QUOTA, 0)
+
+
+@pytest.mark.parametrize(
+    ("models", "splits", "told"),
+    [
+        (
+            {"a": ModelSettings(api_key=Secret("k"), keys=(KeySettings(secret=Secret("l")),))},
+            {},
+            "models.a.keys: stands in the place of `api_key`, which is set too; remove one of them",
+        ),
+        (
+            {"a": ModelSettings(keys=(KeySettings(secret=Secret("")),))},
+            {},
+            "models.a.keys[0].secret: holds no key; put one into it, or remove the entry",
+        ),
+        (
+            {},
+            {"mix": SplitSettings(weights={"nobody": 1.0})},
+            "splits.mix.weights: there is no model 'nobody'; models are a",
+        ),
+    ],
+)
+async def test_settings_that_cannot_work(
+    models: dict[str, ModelSettings], splits: dict[str, SplitSettings], told: str
+) -> None:
+    with pytest.raises(ValueError, match=r".+: .+") as caught:
+        async with routed({"a": Played(whole())}, Clock(), models=models, splits=splits):
+            pass
+    assert str(caught.value) == told
+    with pytest.raises(ValueError, match=r".+: .+") as checked:
+        list(describe(Settings(models=models or {"a": ModelSettings()}, splits=splits)))
+    assert str(checked.value) == told, "a check before the start says the same"
+
+
+def test_what_an_operator_is_told() -> None:
+    settings = Settings(
+        assistants={
+            "default": AssistantSettings(
+                model="mix",
+                fallback_models=("backup",),
+                intents={"creative": IntentSettings(models=("poet", "mix")), "other": IntentSettings()},
+            )
+        },
+        models={
+            "stable": keyed("one", "two", groups=("x", "y")),
+            "canary": ModelSettings(api_key=Secret("k1\nk2", "file:/keys")),
+            "backup": ModelSettings(max_attempts=1),
+            "poet": ModelSettings(api_key=Secret("k")),
+            "unused": ModelSettings(),
+        },
+        splits={"mix": SplitSettings(weights={"stable": 95.0, "canary": 5.0})},
+    )
+    assert list(describe(settings)) == [
+        "would answer as assistants/default with mix (stable 95.0%, canary 5.0%), then backup",
+        "would answer assistants/default, intent creative, with poet, then mix (stable 95.0%, canary 5.0%)",
+        "would call models/stable with 2 keys of 2 quota groups, up to 3 times a turn",
+        "would call models/canary with 2 keys of 1 quota group, up to 3 times a turn",
+        "would call models/backup with no key, up to 1 time a turn",
+        "would call models/poet with 1 key of 1 quota group, up to 3 times a turn",
+    ]
