@@ -55,6 +55,11 @@ class Bubble:
             return self._window_seconds
         return self._opened_at + self._window_seconds - self._clock()
 
+    @property
+    def opened(self) -> bool:
+        """Whether a frame of it went out from here."""
+        return self._opened_at is not None
+
     async def refresh(self, text: str) -> None:
         """Shows the text so far. Losing a refresh is harmless, so only what ends the stream is raised.
 

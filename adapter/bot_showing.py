@@ -30,7 +30,7 @@ from adapter.bot_errors import (
 )
 from adapter.bot_line import BotLine
 from adapter.outcome import Record
-from adapter.render import BOT_STREAM_LIMIT, bot_parts, bot_stream_content, has_visible, split
+from adapter.render import BOT_STREAM_LIMIT, MERGED, bot_parts, bot_stream_content, has_visible, split
 from adapter.translate import Address
 from adapter.wire import send_markdown_frame
 from weconverse import ConversationClient, Delivery, Turn, TurnStream, text_of
@@ -139,6 +139,9 @@ class Showing:
             turn = self._delivery.ended_turn
         else:
             turn = await self._watch()
+        if turn.finish_reason == Turn.MERGED:
+            await self._withdraw()
+            return
         reply = text_of(turn.reply)
         while self.progress.sent < len(parts := parts_of(reply, self.progress.level)):
             try:
@@ -172,6 +175,16 @@ class Showing:
                     raise
             else:
                 return
+
+    async def _withdraw(self) -> None:
+        """Ends the bubble of a message that the next answer covers, if one may be open; shows nothing otherwise."""
+        if self.progress.proactive or not (self._bubble.opened or self._delivery.attempt > 1):
+            return
+        try:
+            await self._finish(MERGED)
+        except FrameRefused as refused:
+            # It is closed already, or closes by itself: there is nothing that a person would miss.
+            log.info("bubble_left_open", turn=self._delivery.turn, why=str(refused))
 
     async def _make_way(self, refused: FrameRefused, parts: list[str]) -> None:
         """Changes what a refusal asks to be changed, or raises it."""

@@ -11,6 +11,7 @@ from adapter.visible import clean, has_visible, utf8_length
 __all__ = [
     "APP_TEXT_LIMIT",
     "BOT_STREAM_LIMIT",
+    "MERGED",
     "PLACEHOLDER",
     "app_parts",
     "bot_parts",
@@ -29,6 +30,9 @@ BOT_STREAM_LIMIT: Final = 20480
 
 PLACEHOLDER: Final = "思考中…"
 """Shown while there is nothing to show: a frame without a visible character would be ignored."""
+
+MERGED: Final = "（见下一条回答）"
+"""Ends a bubble that was opened for a message which the next answer covers: a stream cannot be taken back."""
 
 _NOTHING: Final = "（没有可以显示的内容）"
 _CONTINUED: Final = "\n\n（内容较长，余下部分随后发送）"

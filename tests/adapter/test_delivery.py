@@ -99,6 +99,13 @@ async def test_parts_are_sent_in_order_and_recorded_between() -> None:
     assert all(check for _, check in sent.tried)
 
 
+async def test_a_message_that_the_next_answer_covers_shows_nothing() -> None:
+    sent, delivery = Sent(), delivery_of("")
+    delivery.ended_turn.finish_reason = Turn.MERGED
+    assert await courier_for(sent).deliver(delivery, Records()) == Delivered()
+    assert not sent.tried
+
+
 async def test_the_next_attempt_continues_at_the_part_that_is_missing() -> None:
     whole = Sent()
     await courier_for(whole).deliver(delivery_of(LONG), Records())

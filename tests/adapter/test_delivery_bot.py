@@ -14,7 +14,7 @@ from adapter.bot_line import BotLine
 from adapter.bot_showing import BotTiming, Progress, read_progress
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
-from adapter.render import bot_parts
+from adapter.render import MERGED, bot_parts
 from adapter.translate import Address
 from adapter.wire import parse_frame
 from weconverse import Content, ConversationClient, Delivery, Part, Turn
@@ -53,7 +53,13 @@ class Records:
 
 
 async def show(
-    line: ScriptedLine, reply: str, *, progress: bytes = b"", chat: str = "", attempt: int = 1
+    line: ScriptedLine,
+    reply: str,
+    *,
+    progress: bytes = b"",
+    chat: str = "",
+    attempt: int = 1,
+    finish_reason: Turn.FinishReason.ValueType = Turn.STOP,
 ) -> tuple[Outcome, list[Progress]]:
     courier = BotCourier(
         cast("ConversationClient", None),  # an ended turn needs no service
@@ -67,7 +73,7 @@ async def show(
         address=msgspec.json.encode(address),
         attempt=attempt,
         progress=progress,
-        ended_turn=Turn(reply=Content(parts=[Part(text=reply)])),
+        ended_turn=Turn(reply=Content(parts=[Part(text=reply)] if reply else []), finish_reason=finish_reason),
     )
     records = Records()
     return await courier.deliver(delivery, records), records.all
@@ -145,3 +151,31 @@ async def test_an_unknown_refusal_is_tried_later() -> None:
     outcome, _ = await show(ScriptedLine(12345), "答案")
     assert isinstance(outcome, Retry)
     assert outcome.after == 5.0
+
+
+async def test_a_message_that_the_next_answer_covers_shows_nothing() -> None:
+    line = ScriptedLine()
+    assert (await show(line, "", finish_reason=Turn.MERGED))[0] == Delivered()
+    assert not line.tried
+
+
+async def test_a_bubble_that_may_be_open_is_ended_with_a_pointer_to_the_next_answer() -> None:
+    line = ScriptedLine(AckMissing("x"))
+    assert (await show(line, "", finish_reason=Turn.MERGED, attempt=2))[0] == Delivered()
+    assert line.tried == [(RESPOND, MERGED)] * 2
+    assert line.bodies[0]["stream"] == {"id": stream_id("conversations/c/turns/1"), "finish": True, "content": MERGED}
+
+
+@pytest.mark.parametrize("code", [846605, 846608, 600039, 12345])
+async def test_a_bubble_that_cannot_be_ended_needs_no_message(code: int) -> None:
+    line = ScriptedLine(code)
+    assert (await show(line, "", finish_reason=Turn.MERGED, attempt=2))[0] == Delivered()
+    assert not line.taken
+    proactive = msgspec.json.encode(Progress(proactive=True))
+    assert (await show(line, "", finish_reason=Turn.MERGED, attempt=2, progress=proactive))[0] == Delivered()
+    assert len(line.tried) == 1
+
+
+async def test_an_end_that_was_not_acknowledged_is_tried_later() -> None:
+    line = ScriptedLine(*[ConnectionLost("x")] * 3)
+    assert isinstance((await show(line, "", finish_reason=Turn.MERGED, attempt=2))[0], Retry)
