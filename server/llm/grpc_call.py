@@ -9,7 +9,7 @@ import asyncio
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, ProviderError
-from server.llm.grpc_channel import Endpoint
+from server.llm.grpc_channel import Channels, Endpoint
 from server.llm.grpc_failures import RpcStatus, failure_of, status_of, without_key
 from server.llm.reply import Reply
 from server.llm.watchdog import Watchdog
@@ -41,9 +41,6 @@ END_GRACE_SECONDS: Final = 2.0
 
 DRAIN_SECONDS: Final = 0.1
 """How long it may take after the last word. In time, the backend sees a call that ended and not one that was left."""
-
-
-_ON_THE_WAY: Final = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 
 class Shape(enum.Enum):
@@ -154,7 +151,7 @@ class Incoming(Generic[M]):
 
 
 class GrpcLine:
-    """The one channel to a backend, and the calls over it.
+    """The way to a backend, and the calls over it.
 
     Time-outs, each the smaller of its setting and what the budget has left: connecting;
     the first text or thought, connecting included; silence between two messages after
@@ -190,8 +187,7 @@ class GrpcLine:
         self._explain = explain or partial(failure_of, overrides=overrides or {})
         self._endpoint = Endpoint(target, settings)
         self._places = asyncio.Semaphore(settings.max_connections)
-        self._channel: grpc.aio.Channel | None = None
-        self._closed = False
+        self._channels = Channels(self._endpoint, settings.connect_seconds)
 
     async def generate(
         self,
@@ -263,18 +259,11 @@ class GrpcLine:
         one afterwards. Behind an address that stands for several, only the end of the last
         connection is seen.
         """
-        channel = self._channel
-        if channel is None or self._closed:
-            return
-        with suppress(grpc.aio.UsageError):
-            if channel.get_state() is grpc.ChannelConnectivity.READY:
-                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        await self._channels.lost()
 
     async def aclose(self) -> None:
-        """Closes the channel. Calls under way fail."""
-        self._closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        """Closes the connections. Calls under way fail."""
+        await self._channels.aclose()
 
     @asynccontextmanager
     async def _place(self, budget: Budget) -> AsyncIterator[None]:
@@ -298,41 +287,19 @@ class GrpcLine:
         self, method: Method[M], request: Message, budget: Budget, key: str, metadata: Metadata
     ) -> AsyncIterator[Incoming[M]]:
         self._check_key(key)
-        channel = await self._connected(budget)
-        call = _start(channel, method, request, [*metadata, *self._endpoint.headers], budget.remaining())
-        incoming = Incoming(call, method.response, self._explain)
-        try:
-            yield incoming
-        finally:
-            incoming.close()
+        async with self._channels.connected(budget) as channel:
+            call = _start(channel, method, request, [*metadata, *self._endpoint.headers], budget.remaining())
+            incoming = Incoming(call, method.response, self._explain)
+            try:
+                yield incoming
+            finally:
+                incoming.close()
 
     def _check_key(self, key: str) -> None:
         if key and not (self._endpoint.encrypted or self._endpoint.local):
             raise ProviderError(ErrorClass.BAD_REQUEST, "the key is not sent in plain text to another machine")
         if not all("!" <= character <= "~" for character in key):
             raise ProviderError(ErrorClass.AUTH, "the key holds characters that cannot be sent")
-
-    async def _connected(self, budget: Budget) -> grpc.aio.Channel:
-        """The channel, once it has a connection or knows that it cannot get one; a call then says why."""
-        if self._closed:
-            raise ProviderError(ErrorClass.TRANSIENT, "the provider was closed")
-        if self._channel is None:
-            # Made at the first call, because it belongs to the running event loop.
-            self._channel = self._endpoint.open()
-        channel = self._channel
-        state = channel.get_state(try_to_connect=True)
-        if state not in _ON_THE_WAY:
-            return channel
-        try:
-            async with asyncio.timeout(budget.within(self._settings.connect_seconds)):
-                while state in _ON_THE_WAY:
-                    await channel.wait_for_state_change(state)
-                    state = channel.get_state(try_to_connect=True)
-        except TimeoutError:
-            raise ProviderError(ErrorClass.TIMEOUT, "connecting took too long") from None
-        except grpc.aio.UsageError:
-            raise ProviderError(ErrorClass.TRANSIENT, "the provider was closed") from None
-        return channel
 
     async def _read(
         self, incoming: Incoming[M], reader: MessageReader[M], first: Budget, whole: Budget

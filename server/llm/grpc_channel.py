@@ -1,9 +1,12 @@
-"""How the channel to a backend is made: whether it is encrypted, and a sentence for each number."""
+"""How channels to a backend are made: whether they are encrypted, how many, and a sentence for each number."""
 
+import asyncio
 import json
 import math
 import re
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +14,18 @@ import grpc
 import grpc.aio
 
 from program.binding import is_loopback, split_address
+from server.budget import Budget
+from server.llm.base import ErrorClass, ProviderError
 from server.settings import ModelSettings
 
 MAX_RECEIVE_BYTES: Final = 20 << 20
 """Bytes of one message from a backend. gRPC's own 4 MiB are less than what vendors may send."""
 
+CALLS_PER_CONNECTION: Final = 100
+"""Calls at a time that share a connection. Servers commonly take no more, and gRPC lets the next
+ones wait without a word: to their time-outs that would look like a backend that says nothing."""
+
+_ON_THE_WAY: Final = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 _HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+").fullmatch
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*").fullmatch
 
@@ -50,6 +60,84 @@ class Endpoint:
         return grpc.aio.secure_channel(self.target, self._credentials, options=options)
 
 
+class Channels:
+    """The channels to one backend: one, and another one whenever those that there are have their fill of calls."""
+
+    def __init__(self, endpoint: Endpoint, connect_seconds: float) -> None:
+        """Args: where to, and how long connecting may take. Opens nothing yet."""
+        self._endpoint = endpoint
+        self._connect_seconds = connect_seconds
+        self._lanes: list[_Lane] = []
+        self._closed = False
+
+    @asynccontextmanager
+    async def connected(self, budget: Budget) -> AsyncIterator[grpc.aio.Channel]:
+        """A channel for one call, once it has a connection or knows that it cannot get one; a call then says why.
+
+        Raises:
+            ProviderError: if connecting takes too long, or after :meth:`aclose`.
+        """
+        lane = self._lane()
+        lane.calls += 1
+        try:
+            await self._connect(lane.channel, budget)
+            yield lane.channel
+        finally:
+            lane.calls -= 1
+
+    async def lost(self) -> None:
+        """Returns when the connection that there is now has ended; at once where there is none.
+
+        The first channel speaks for all: it is the first to be used, and a program that
+        ends takes all connections with it.
+        """
+        if not self._lanes or self._closed:
+            return
+        channel = self._lanes[0].channel
+        with suppress(grpc.aio.UsageError):
+            if channel.get_state() is grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
+    async def aclose(self) -> None:
+        """Closes all. Calls under way fail."""
+        self._closed = True
+        await asyncio.gather(*(lane.channel.close() for lane in self._lanes))
+
+    def _lane(self) -> "_Lane":
+        if self._closed:
+            raise ProviderError(ErrorClass.TRANSIENT, "the provider was closed")
+        for lane in self._lanes:
+            if lane.calls < CALLS_PER_CONNECTION:
+                return lane
+        # Made when it is needed, because a channel belongs to the running event loop.
+        self._lanes.append(_Lane(self._endpoint.open()))
+        return self._lanes[-1]
+
+    async def _connect(self, channel: grpc.aio.Channel, budget: Budget) -> None:
+        state = channel.get_state(try_to_connect=True)
+        if state not in _ON_THE_WAY:
+            return
+        try:
+            async with asyncio.timeout(budget.within(self._connect_seconds)):
+                while state in _ON_THE_WAY:
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            raise ProviderError(ErrorClass.TIMEOUT, "connecting took too long") from None
+        except grpc.aio.UsageError:
+            raise ProviderError(ErrorClass.TRANSIENT, "the provider was closed") from None
+
+
+class _Lane:
+    """A channel and the calls that it has."""
+
+    __slots__ = ("calls", "channel")
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.calls = 0
+
+
 def _options(connect_seconds: float) -> list[tuple[str, int | str]]:
     """The options of every channel to a backend. gRPC ignores a misspelt name, so a test looks each of them up."""
     return [
@@ -74,6 +162,8 @@ def _options(connect_seconds: float) -> list[tuple[str, int | str]]:
         ("grpc.service_config_disable_resolution", 1),
         # One connection would pin this server to one replica of a backend that has several.
         ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+        # Channels of one process to one address would share a connection otherwise; see CALLS_PER_CONNECTION.
+        ("grpc.use_local_subchannel_pool", 1),
         # Names this program in the backend's log.
         ("grpc.primary_user_agent", "weconverse-server"),
     ]

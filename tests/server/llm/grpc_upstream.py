@@ -1,7 +1,7 @@
 """A gRPC server that does what a test says, method by method."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -80,10 +80,13 @@ class _AnyMethod(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def serve(
-    *handlers: Handler, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+    *handlers: Handler,
+    address: str = "127.0.0.1:0",
+    credentials: grpc.ServerCredentials | None = None,
+    options: Sequence[tuple[str, int]] = (),
 ) -> AsyncIterator[GrpcUpstream]:
     """Each call gets the next handler, and those behind the last get the last."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *options])
     upstream = GrpcUpstream("", server)
     server.add_generic_rpc_handlers((_AnyMethod(upstream, handlers),))
     port = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)

@@ -104,6 +104,24 @@ async def test_calls_share_one_connection() -> None:
         assert len({call.context.peer() for call in upstream.calls}) == 1
 
 
+async def test_calls_that_a_connection_does_not_take_get_another_one() -> None:
+    count, all_there = 250, asyncio.Event()
+
+    async def handler(call: Call) -> None:
+        if len(upstream.calls) == count:
+            all_there.set()
+        await all_there.wait()
+        await call.say(END)
+
+    # As many at a time as servers commonly take on one connection.
+    async with serve(handler, options=[("grpc.max_concurrent_streams", 100)]) as upstream:
+        line = GrpcLine("m", upstream.target, ModelSettings())
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(chunks_of(line) for _ in range(count)))
+        assert len({call.context.peer() for call in upstream.calls}) == 3
+        await line.aclose()
+
+
 async def test_the_backend_is_told_how_long_it_has() -> None:
     left: list[float] = []
 
@@ -269,7 +287,8 @@ async def test_an_end_of_the_stream_that_does_not_come_is_not_waited_for(counted
         await hangs(call)
 
     async with line_to(handler) as (line, upstream):
-        assert (await chunks_of(line))[-1].finish is FinishReason.STOP
+        async with asyncio.timeout(10):
+            assert (await chunks_of(line, Budget(900)))[-1].finish is FinishReason.STOP
         await asyncio.wait_for(upstream.calls[0].cancelled.wait(), 5)
 
 
