@@ -103,11 +103,10 @@ _RUN: Final = re.compile(f"[^{SYMBOL}-{BARRIER}]+")
 class Folded:
     """A text in folded form. Positions of ``content`` are counted from 0, as in the source."""
 
-    __slots__ = ("_gap_positions", "_gaps", "_index", "content", "length")
+    __slots__ = ("_gap_positions", "_gaps", "_index", "_text", "content")
 
     def __init__(self, text: str) -> None:
-        self.length = len(text)
-        """Characters of the source."""
+        self._text = text
         folded = text.translate(_TABLE)
         source = _sources(text, folded)
         self._gap_positions: list[int] = []
@@ -135,11 +134,15 @@ class Folded:
 
     def start(self, position: int) -> int:
         """Where the source character of a content character begins; the source's length behind the last."""
-        return self._index[position] if position < len(self._index) else self.length
+        return self._index[position] if position < len(self._index) else len(self._text)
 
     def end(self, position: int) -> int:
         """Where the source character of the content character before ``position`` ends."""
         return self._index[position - 1] + 1 if position else 0
+
+    def as_written(self, start: int, end: int) -> str:
+        """The source characters of ``content[start:end]``, one for each content character, without what is between."""
+        return "".join([self._text[position] for position in self._index[start:end]])
 
     def gap(self, position: int) -> str:
         """What stands before a content character, or behind the last: gap and barrier characters, or nothing."""
@@ -147,6 +150,10 @@ class Folded:
         if where < len(self._gap_positions) and self._gap_positions[where] == position:
             return self._gaps[where]
         return ""
+
+    def gaps(self) -> Sequence[tuple[int, str]]:
+        """Every gap with the position of the content character behind it, in their order."""
+        return list(zip(self._gap_positions, self._gaps, strict=True))
 
     def gaps_between(self, start: int, end: int) -> Sequence[str]:
         """The gaps inside of ``content[start:end]``, only those that there are."""

@@ -1,0 +1,142 @@
+"""Finds words in a text that comes in pieces, and says how far it is decided.
+
+What could still become a word, or an allowed phrase around one, is held back; everything
+before it is final. The whole text is a stream of one piece, so both are the same by
+construction, and for every way of cutting.
+
+Why a found word that begins before the hold point is final: a longer word, or an allowed
+phrase that covers it, would have to begin at or before it and be unfinished; then what is
+there of it would itself be the beginning of a word, and the hold point would not be behind.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from server.filter.entries import Direction, Hit, Pattern
+from server.filter.fold import Folded, is_barrier
+from server.filter.match_rules import LEFT_CONTEXT, NOTHING_BEFORE, Before, Surroundings, Verdict
+from server.filter.matcher import Matcher, Prefixes
+
+
+class Words(Protocol):
+    """Words, allowed phrases and what finds them: one immutable state of the lists."""
+
+    @property
+    def matcher(self) -> Matcher: ...
+    @property
+    def prefixes(self) -> Prefixes: ...
+    @property
+    def patterns(self) -> Sequence[Pattern]:
+        """By the number of the matcher's words."""
+        ...
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What has become final: a stretch of the source that continues the last one, and every hit that
+    begins in it. A hit may reach beyond the stretch."""
+
+    text: str
+    hits: tuple[Hit, ...] = ()
+
+
+class WordStream:
+    """One text. Keeps the state of the lists that it began with.
+
+    What it holds is bounded: the longest word, with the gaps that a word may have.
+    """
+
+    def __init__(self, words: Words, direction: Direction) -> None:
+        """Args: whose words it is."""
+        self._words = words
+        self._direction = direction
+        self._held = ""
+        self._position = 0
+        """Of the held text, in the whole."""
+        self._before = NOTHING_BEFORE
+        self._allowed: list[tuple[int, int]] = []
+        """Allowed phrases that reach into the held text, in content characters from its beginning."""
+
+    def feed(self, text: str) -> Decided:
+        """Takes the next piece, and gives what is final now."""
+        return self._decide(text, ended=False)
+
+    def close(self) -> Decided:
+        """The rest. Nothing may be fed afterwards."""
+        return self._decide("", ended=True)
+
+    def _decide(self, text: str, *, ended: bool) -> Decided:
+        self._held += text
+        folded = Folded(self._held)
+        around = Surroundings(folded, self._before, ended=ended)
+        denied, hold = self._judge(folded, around)
+        if ended:
+            hold = len(folded.content)
+        elif not is_barrier(folded.gap(len(folded.content))):
+            live = self._words.prefixes.first_live(folded.content, _behind_last_barrier(folded))
+            hold = min(hold, live)
+        return self._give(folded, denied, hold)
+
+    def _judge(self, folded: Folded, around: Surroundings) -> tuple[list[tuple[int, int, Pattern]], int]:
+        """Words that are meant, allowed phrases noted, and where the first open one begins."""
+        denied: list[tuple[int, int, Pattern]] = []
+        hold = len(folded.content)
+        for start, end, number in self._words.matcher.matches(folded.content):
+            pattern = self._words.patterns[number]
+            entry = pattern.entry
+            wanted = entry is not None and self._direction in entry.direction
+            if pattern.allows:
+                verdict = around.verdict(start, end, own_word=False)
+                if verdict is Verdict.MEANT:
+                    self._allowed.append((start, end))
+            if wanted and not (pattern.allows and verdict is Verdict.MEANT):
+                assert entry is not None
+                verdict = around.verdict(start, end, own_word=entry.boundary == "word")
+                if verdict is Verdict.MEANT:
+                    denied.append((start, end, pattern))
+            elif not pattern.allows:
+                continue
+            if verdict is Verdict.OPEN:
+                hold = min(hold, start)
+        return denied, hold
+
+    def _give(self, folded: Folded, denied: list[tuple[int, int, Pattern]], hold: int) -> Decided:
+        cut = folded.start(hold)
+        while hold and folded.start(hold - 1) == cut and hold < len(folded.content):
+            hold -= 1  # in the middle of a source character that folds to several
+        hits = [
+            Hit(pattern.entry, self._position + folded.start(start), self._position + folded.end(end))
+            for start, end, pattern in denied
+            if start < hold and pattern.entry is not None and not self._is_allowed(start, end)
+        ]
+        hits.sort(key=lambda hit: (hit.start, -hit.end))
+        self._move(folded, hold, cut)
+        given, self._held = self._held[:cut], self._held[cut:]
+        self._position += cut
+        return Decided(given, tuple(hits))
+
+    def _is_allowed(self, start: int, end: int) -> bool:
+        return any(first <= start and end <= last for first, last in self._allowed)
+
+    def _move(self, folded: Folded, hold: int, cut: int) -> None:
+        """The held text begins at ``hold`` from now on."""
+        # Phrases that begin behind it are found again.
+        self._allowed = [(first - hold, last - hold) for first, last in self._allowed if first < hold < last]
+        if not cut:
+            return
+        begin = hold
+        while begin and hold - begin < LEFT_CONTEXT and not folded.gap(begin):
+            begin -= 1
+        before = self._before if begin == 0 and not folded.gap(0) else NOTHING_BEFORE
+        content = before.content + folded.content[begin:hold]
+        written = before.as_written + folded.as_written(begin, hold)
+        self._before = NOTHING_BEFORE if folded.gap(hold) else Before(content, written).last(LEFT_CONTEXT)
+
+
+def _behind_last_barrier(folded: Folded) -> int:
+    """The first position from which no barrier follows; the end's own gap is not looked at."""
+    for position, gap in reversed(folded.gaps()):
+        if position < len(folded.content) and is_barrier(gap):
+            return position
+    return 0
