@@ -132,5 +132,5 @@ def _with_details(status: RpcStatus, serialised: bytes) -> RpcStatus:
         info.reason,
         dict(info.metadata),
         delay,
-        any("PerDay" in f"{found.subject} {found.description}" for found in quota.violations),
+        any("PerDay" in f"{found.quota_id} {found.subject} {found.description}" for found in quota.violations),
     )

@@ -76,12 +76,16 @@ def test_words_decide_where_a_status_means_several_things(
     assert failure_of(status, begun=False).kind is kind
 
 
-def test_a_limit_of_a_day_is_a_quota() -> None:
-    for limit, kind in (("GenerateRequestsPerDay", ErrorClass.QUOTA), ("PerMinute", ErrorClass.RATE_LIMIT)):
-        quota = QuotaFailure(violations=[QuotaFailure.Violation(subject="x", description=limit)])
+@pytest.mark.parametrize("name", ["quota_id", "subject", "description"])
+def test_a_limit_of_a_day_is_a_quota(name: str) -> None:
+    limits = {"GenerateRequestsPerDayPerProject": ErrorClass.QUOTA, "PerMinutePerProject": ErrorClass.RATE_LIMIT}
+    for limit, kind in limits.items():
+        violation = QuotaFailure.Violation()
+        setattr(violation, name, limit)
+        quota = QuotaFailure(violations=[violation])
         status = status_of(error(grpc.StatusCode.RESOURCE_EXHAUSTED, "", quota, retry_info(30_000)))
-        assert failure_of(status, begun=False).kind is kind
-        assert failure_of(status, begun=False).retry_after == 30.0
+        failure = failure_of(status, begun=False)
+        assert (failure.kind, failure.retry_after) == (kind, 30.0)
 
 
 def test_a_backend_may_have_its_own_ideas() -> None:
