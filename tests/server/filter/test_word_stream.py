@@ -109,6 +109,12 @@ def test_an_allowed_phrase_covers_only_what_lies_inside() -> None:
     assert streamed(words, list("反洗钱团伙"))[1] == [("洗钱团伙", 1, 5)]
 
 
+def test_nothing_is_cut_inside_of_a_character() -> None:
+    words = small_list([("kg", "any"), ("ga", "any"), ("代kg", "any")])
+    for text in ("㎏ ", "㎏ x", "代㎏ a", "㎏ a"):
+        assert streamed(words, list(text)) == (text, found(words, text)), text
+
+
 def test_words_of_the_other_direction_do_not_count() -> None:
     words = small_list([("代开", "any")])
     entry = words.patterns[0].entry
