@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamps
 
-.PHONY: run test lint format check-types proto proto-check chaos bench docs lock clean help
+.PHONY: run test test-triton lint format check-types proto proto-check chaos bench docs lock clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | sort
@@ -21,11 +21,26 @@ $(STAMP)/dev: requirements-dev.lock $(STAMP)/run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@mkdir -p $(STAMP) && touch $@
 
+# Referees that need environments of their own. Tests find them at these places, or by name in the environment.
+$(STAMP)/engines: requirements-engines.lock
+	@$(PYTHON) -m venv $(VENV)/engines
+	@$(VENV)/engines/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-engines.lock
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/triton: requirements-triton.lock
+	@echo "Setting up a Triton server, about 400 MB …"
+	@$(PYTHON) -m venv $(VENV)/triton
+	@$(VENV)/triton/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-triton.lock
+	@mkdir -p $(STAMP) && touch $@
+
 run: $(STAMP)/run ## Starts server, adapter and a local WeCom, and prints where to chat.
 	@$(BIN)/python tools/up.py
 
-test: $(STAMP)/dev ## Runs every test, the short fault test included.
+test: $(STAMP)/dev $(STAMP)/engines ## Runs every test, the short fault test included.
 	@$(BIN)/python -m pytest
+
+test-triton: $(STAMP)/dev $(STAMP)/triton ## Runs the tests against a real Triton server.
+	@WECONVERSE_TRITON_PYTHON=$(VENV)/triton/bin/python $(BIN)/python -m pytest -v tests/triton
 
 lint: $(STAMP)/dev ## Checks style, types, import rules and the contract.
 	@$(BIN)/ruff check .
@@ -55,7 +70,7 @@ docs: $(STAMP)/dev ## Writes docs/configuration.md, docs/errors.md and docs/metr
 	@$(BIN)/python tools/gen_docs.py
 
 lock: ## Compiles requirements*.lock (needs uv on PATH).
-	for name in requirements requirements-dev requirements-extras requirements-fuzz; do \
+	for name in requirements requirements-dev requirements-extras requirements-fuzz requirements-engines requirements-triton; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q $$name.in -o $$name.lock || exit 1; \
 	done
 
