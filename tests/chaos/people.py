@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from adapter.render import MERGED
 from simulator.app import Simulator
 
 _TOKEN = re.compile(r"编号(\w+)-(\d{5})号")
@@ -25,6 +26,8 @@ class Tally:
     unfinished: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     suppressed: int = 0
+    shared: int = 0
+    """Answers to several messages at once."""
 
     @property
     def clean(self) -> bool:
@@ -34,7 +37,7 @@ class Tally:
         return (
             f"{self.acknowledged} acknowledged, {len(self.lost)} lost, {len(self.doubled)} answered twice, "
             f"{len(self.reordered)} out of order, {len(self.unfinished)} unfinished, {len(self.strange)} strange, "
-            f"{self.suppressed} repeated sends suppressed"
+            f"{self.suppressed} repeated sends suppressed, {self.shared} answers to several messages"
         )
 
 
@@ -90,7 +93,10 @@ class Writer:
             tokens = {found.group(0): int(found.group(2)) for found in _TOKEN.finditer(bubble.text)}
             if not bubble.finished:
                 tally.unfinished.append(f"{self._person} {self._door}: {bubble.text!r}")
-            if len(tokens) != 1:
+            if bubble.text == MERGED:
+                continue  # a bubble that was open when the person wrote on
+            tally.shared += len(tokens) > 1
+            if not tokens:
                 tally.strange.append(f"{self._person} {self._door}: {bubble.text!r}")
             for token, number in tokens.items():
                 seen[token] += 1

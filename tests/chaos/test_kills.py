@@ -24,11 +24,18 @@ async def _kill_at_random(stack: Stack, dice: random.Random, enough: asyncio.Eve
 
 
 async def _run(
-    folder: Path, *, kills: int, messages: int, seed: int, faults: dict[str, Switch] | None = None, pause: float = 0.5
+    folder: Path,
+    *,
+    kills: int,
+    messages: int,
+    seed: int,
+    faults: dict[str, Switch] | None = None,
+    pause: float = 0.5,
+    merge_seconds: float = 0.0,
 ) -> tuple[Tally, int, float]:
     dice = random.Random(seed)
     began = time.monotonic()
-    async with running_stack(folder, faults=faults, seed=seed) as stack:
+    async with running_stack(folder, faults=faults, seed=seed, merge_seconds=merge_seconds) as stack:
         sim = stack.simulator
         listen(sim)
         writers = [Writer(sim, person.id, door, pause, dice) for person in sim.settings.people for door in DOORS]
@@ -55,8 +62,9 @@ async def _run(
         return tally, stack.kills, time.monotonic() - began
 
 
-def _judge(tally: Tally, kills: int, seconds: float, seed: int) -> None:
+def _judge(tally: Tally, kills: int, seconds: float, seed: int, *, merging: bool = False) -> None:
     print(f"\nseed {seed}: {kills} kills in {seconds:.0f} s: {tally}")
+    assert merging or not tally.shared, "only messages in a row share an answer"
     for kind in ("lost", "doubled", "reordered", "unfinished", "strange"):
         found = getattr(tally, kind)
         assert not found, f"{len(found)} {kind}, for example {found[:5]} (seed {seed}; {tally})"
@@ -69,6 +77,21 @@ async def test_kill_9_of_server_adapter_or_both(tmp_path: Path, request: pytest.
     seed = int(time.time()) if long else 7
     kills, messages = (30, 1500) if long else (8, 150)
     _judge(*await _run(tmp_path, kills=kills, messages=messages, seed=seed), seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+async def test_kill_9_while_messages_in_a_row_become_one_question(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    long = request.config.getoption("--chaos-long", default=False)
+    seed = int(time.time()) if long else 13
+    kills, messages = (30, 1500) if long else (6, 120)
+    tally, killed, seconds = await _run(
+        tmp_path, kills=kills, messages=messages, seed=seed, pause=0.4, merge_seconds=1.0
+    )
+    _judge(tally, killed, seconds, seed, merging=True)
+    assert tally.shared, "some were written in a row"
 
 
 @pytest.mark.chaos

@@ -34,6 +34,8 @@ protocol = "scripted"
 script_file = "{script}"
 tokens_per_second = 150
 limits = {{ requests_per_minute = 0 }}
+[assistants.default]
+merge_seconds = {merge}
 """
 
 ADAPTER = """
@@ -158,11 +160,13 @@ async def running_stack(
     faults: dict[str, Switch] | None = None,
     seed: int = 0,
     demonstration: bool = False,
+    merge_seconds: float = 0.0,
 ) -> AsyncIterator[Stack]:
     """A stack on free ports, everything in ``folder``; stopped in order at the end.
 
     Args:
         demonstration: answers as `make run` does; otherwise every answer quotes its question.
+        merge_seconds: how long to wait whether a person writes on.
     """
     grpc_port, callback_port = free_ports(2)
     settings = Settings(
@@ -188,6 +192,7 @@ async def running_stack(
             "rest": simulator.rest_base,
             "socket": simulator.socket_base,
             "corp": settings.corp_id,
+            "merge": merge_seconds,
             "script": "" if demonstration else folder / "script.toml",
         }
         (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
