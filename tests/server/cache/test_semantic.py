@@ -95,6 +95,14 @@ async def test_the_nearest_that_passes_the_guards_answers() -> None:
     assert await ask(kept, "年假能结转吗", "?") == "可以"
 
 
+async def test_a_single_word_that_changed_is_another_question() -> None:
+    kept = cache(threshold=-1.0)
+    await ask(kept, "食堂几点开门", "七点")
+    assert await ask(kept, "仓库几点开门", "九点") is None
+    assert await ask(kept, "请问食堂几点开门呢", "?") == "七点"
+    assert await ask(kept, "请问仓库几点开门呢", "?") == "九点"
+
+
 @pytest.mark.parametrize("finish", [reason for reason in FinishReason if reason is not FinishReason.STOP])
 async def test_only_complete_replies_are_kept(finish: FinishReason) -> None:
     kept = cache()
@@ -296,7 +304,15 @@ def test_what_belongs_to_one_person(messages: tuple[Message, ...]) -> None:
     assert partition_key("v1", structs.replace(PROMPT, messages=messages)) is None
 
 
-QUESTIONS = ["年假能结转吗", "年假可以结转吗", "年假不能结转吗", "年假能不能结转", "病假能结转吗", "请问年假能结转吗"]
+QUESTIONS = [
+    "年假能结转吗",
+    "年假可以结转吗",
+    "年假不能结转吗",
+    "请问年假能不能结转",
+    "病假能结转吗",
+    "餐券能结转吗",
+    "饭票能结转吗",
+]
 
 
 class Neighbours(RuleBasedStateMachine):
