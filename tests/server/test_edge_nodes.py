@@ -1,6 +1,7 @@
 """Servers in front of servers: what a caller of the first one sees of the last."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import weconverse
+from program.secret import Secret
 from server.compose import Running, running
 from server.settings import (
+    CallerSettings,
     GrpcSettings,
     ModelSettings,
     OperationsSettings,
@@ -65,6 +68,9 @@ def settings(folder: Path, name: str, model: ModelSettings, **more: object) -> S
 
 def to(port: int, **more: object) -> ModelSettings:
     return ModelSettings(protocol="weconverse", target=f"127.0.0.1:{port}", max_attempts=1, **more)  # type: ignore[arg-type]  # as a test needs them
+
+
+TOKEN = "token-of-the-edge"
 
 
 class Pair:
@@ -173,6 +179,27 @@ async def test_a_person_keeps_the_name_that_limits_count_by(pair: Pair) -> None:
     (there,) = await pair.at_centre("a", lambda turns: len(turns) == 1)
     assert there.sender.id == "p-1"
     assert text_of(there.input) == "小明:你好", "the model there knows who speaks"
+
+
+async def test_the_edge_is_a_caller_with_a_token(tmp_path: Path) -> None:
+    callers = (CallerSettings(name="edge", token_sha256=(hashlib.sha256(TOKEN.encode()).hexdigest(),)),)
+    guarded = settings(
+        tmp_path,
+        "centre",
+        ModelSettings(protocol="scripted", tokens_per_second=0),
+        grpc=GrpcSettings(address="127.0.0.1:0", callers=callers),
+    )
+    async with running(guarded) as centre:
+        for key, answered in ((TOKEN, True), ("another", False)):
+            async with (
+                running(settings(tmp_path, f"edge-{answered}", to(centre.port, api_key=Secret(key)))) as edge,
+                client_of(edge) as client,
+            ):
+                if answered:
+                    assert (await client.converse("a", "你好")).finish_reason == Turn.STOP
+                else:
+                    with pytest.raises(weconverse.WeConverseError):
+                        await client.converse("a", "你好")
 
 
 # --- circles -------------------------------------------------------------------------------
