@@ -54,7 +54,7 @@ class Gist(msgspec.Struct, frozen=True):
     """Numbers with units, and names, in order."""
     quoted: tuple[str, ...]
     sides: tuple[str, ...]
-    """On which sides of the opposed words it stands, and places in order."""
+    """On which sides of the opposed words it stands, and people and places in order."""
     core: tuple[str, ...]
     """What is left, in characters or in English words."""
 
@@ -96,7 +96,14 @@ def _chinese(text: str, exact: tuple[str, ...], quoted: tuple[str, ...]) -> Gist
     if whether:
         asks.add("whether")
     rest, polarity = _take_negations(mask_quantities(rest))
-    return Gist(_settled(asks), polarity, exact, quoted, _sides(lower) + places, tuple(_UNIT.findall(_stripped(rest))))
+    return Gist(
+        _settled(asks),
+        polarity,
+        exact,
+        quoted,
+        (*_sides(lower), *_people(lower), *places),
+        tuple(_UNIT.findall(_stripped(rest))),
+    )
 
 
 def _english(text: str, exact: tuple[str, ...], quoted: tuple[str, ...]) -> Gist:
@@ -140,6 +147,12 @@ def _sides(text: str) -> tuple[str, ...]:
         if order:
             stands.append(" ".join(side for _, side in order))
     return tuple(stands)
+
+
+def _people(text: str) -> tuple[str, ...]:
+    """Who occurs, in the order of the text; who asks is left out where nobody else does."""
+    found = tuple(WORDING.people[(match.lastindex or 1) - 1] for match in _PERSON.finditer(text))
+    return found if any(who != WORDING.people[0] for who in found) else ()
 
 
 def _stripped(text: str) -> str:
@@ -194,6 +207,7 @@ _A_NOT_A: Final = re.compile("(?P<verb>[\u4e00-\u9fff])不(?P=verb)(?:[以意许
 _COMPLEMENT: Final = re.compile(
     "([\u4e00-\u9fff])不(?:了(?!解)|上(?!班)|到(?![位0-9一二三四五六七八九十])|通|出|进|动|起|开|掉|成)"
 )
+_PERSON: Final = re.compile("|".join(f"({pattern})" for pattern in WORDING.people))
 _PLACE: Final = _any(WORDING.places)
 _FILLERS: Final = re.compile("|".join(WORDING.fillers))
 _PUNCTUATION: Final = re.compile(r"[\s,.;:!?，。；：！？、·~()（）「」『』“”\"《》【】‘’'-]+")

@@ -28,6 +28,7 @@ class Wording(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turned: tuple[tuple[str, ...], ...]
     turned_in_english: tuple[tuple[str, ...], ...]
     opposed: tuple[tuple[tuple[str, ...], ...], ...]
+    people: tuple[str, ...]
     places: tuple[str, ...]
     same: tuple[tuple[str, str], ...]
     fillers: tuple[str, ...]

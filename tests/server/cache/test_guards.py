@@ -51,11 +51,11 @@ def test_most_pairs_that_mean_the_same_pass(half: int, kept: int) -> None:
 
 
 def test_what_the_guards_are_known_to_let_through() -> None:
-    """Written to find holes. Who does what to whom is one: 我 is left out of the comparison."""
+    """Written to find holes. What differs in several places, without a word of the tables, is left to the vectors."""
     passed = [
         pair["a"] for pair in pairs_of("afterwards.jsonl") if not pair["same"] and not guard(pair["a"], pair["b"])
     ]
-    assert passed == ["我能看到同事的工资吗", "部门经理能看到我的考勤吗"]
+    assert passed == ["怎么把客户从黑名单里移出来"]
 
 
 def test_no_two_questions_of_an_office_are_the_same_to_the_guards_by_accident() -> None:
@@ -86,6 +86,7 @@ def test_no_two_questions_of_an_office_are_the_same_to_the_guards_by_accident() 
         ("怎么开通VPN", "怎么关闭VPN", "sides"),
         ("从北京到上海怎么走", "从上海到北京怎么走", "sides"),
         ("客户欠供应商的钱怎么办", "供应商欠客户的钱怎么办", "sides"),
+        ("我能看到同事的工资吗", "同事能看到我的工资吗", "sides"),
         ("入职前要体检吗", "入职后要体检吗", "sides"),
         ("How do I lock my account?", "How do I unlock my account?", "sides"),
         ("主卡丢了副卡还能用吗", "副卡丢了主卡还能用吗", "swap"),
@@ -160,4 +161,4 @@ def test_a_number_or_a_name_anywhere_is_seen(question: str, token: str, data: st
 def test_the_version_says_what_the_rules_are() -> None:
     """Whoever changes what passes must raise ``_RULES``; this notices where it was forgotten."""
     gists = repr([gist_of(text) for text in (*QUESTIONS, *(pair[side] for pair in PAIRS for side in "ab"))])
-    assert (GUARDS_VERSION, hashlib.blake2b(gists.encode(), digest_size=4).hexdigest()) == ("1-e8ee467d", "57983d97")
+    assert (GUARDS_VERSION, hashlib.blake2b(gists.encode(), digest_size=4).hexdigest()) == ("1-349d1a96", "4faa921d")
