@@ -11,6 +11,8 @@ from msgspec import Meta, field
 
 from program.secret import Secret
 
+ActionName = Literal["pass", "flag", "mask", "replace", "hand_over", "block"]
+
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the settings file."""
@@ -251,6 +253,15 @@ class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     provider_blocked: Annotated[str, Meta(description="Told to a person whose reply the model withheld.")] = (
         "抱歉，这个问题我无法回答。请换一个问题。"
     )
+    input_blocked: Annotated[str, Meta(description="Told to a person whose message has words that are blocked.")] = (
+        "抱歉，这条消息里有不便讨论的内容，我无法回答。请换一种说法，或换一个问题。"
+    )
+    output_blocked: Annotated[
+        str, Meta(description="Told to a person in the place of a reply that has words that are blocked.")
+    ] = "抱歉，这个问题的回答不便展示。请换一个问题。"
+    handed_over: Annotated[str, Meta(description="Told to a person whose conversation goes to a human colleague.")] = (
+        "这个问题需要人工处理，已为您转给同事，请稍候。"
+    )
 
 
 class IntentSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -350,6 +361,10 @@ class AssistantSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
             description="Whether questions that mean the same may share an answer. Needs `cache.semantic` with a calibration."
         ),
     ] = False
+    filter_policy: Annotated[
+        str,
+        Meta(description="The name of an entry in `filter.policies`. Empty: no word is looked for in this assistant."),
+    ] = "default"
     language_code: Annotated[str, Meta(description="The language of the fixed sentences, as a BCP-47 tag.")] = "zh-CN"
     texts: TextSettings = TextSettings()
 
@@ -678,6 +693,51 @@ class EmbeddingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 1.0
 
 
+class PolicySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a word of a list means, by its tag. What an entry says of itself goes before it."""
+
+    input: Annotated[
+        dict[str, ActionName],
+        Meta(
+            description="What people say: tag → `pass`, `flag` (log and count), `mask`, `replace`, `hand_over` (to a person), `block` (a fixed sentence is the answer). `mask` and `replace` hide the words from model and memory."
+        ),
+    ] = field(default_factory=dict)
+    output: Annotated[
+        dict[str, ActionName],
+        Meta(
+            description="What models say: tag → action. `block` and `hand_over` stop the model and put a fixed sentence in the place of its reply."
+        ),
+    ] = field(default_factory=dict)
+    other_input: Annotated[ActionName, Meta(description="What people say, for tags that are not named here.")] = "flag"
+    other_output: Annotated[ActionName, Meta(description="What models say, for tags that are not named here.")] = "mask"
+    replacement: Annotated[
+        str,
+        Meta(description="What `replace` puts in the place of words whose entry names nothing itself.", max_length=64),
+    ] = "（已隐去）"
+
+
+class FilterSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Words that are looked for in what people say and in what models say."""
+
+    lists: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Word lists: files (`.txt`, `.csv`, `.json`), or folders of them. They may change while the server runs. Empty: nothing is looked for."
+        ),
+    ] = ()
+    reload_seconds: Annotated[float, Meta(description="Seconds between two looks whether a list changed.", gt=0)] = 5.0
+    max_words: Annotated[
+        int, Meta(description="Words of all lists together; more of them are refused.", ge=1, le=2000000)
+    ] = 1000000
+    single_characters: Annotated[
+        bool, Meta(description="Whether a list may hold words of one character, which hit almost everything.")
+    ] = False
+    policies: Annotated[
+        dict[str, PolicySettings],
+        Meta(description="What words mean, by name; assistants choose one with `filter_policy`."),
+    ] = field(default_factory=lambda: {"default": PolicySettings()})
+
+
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of the service."""
 
@@ -704,6 +764,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embeddings: Annotated[dict[str, EmbeddingSettings], Meta(description="Embedding models by name.")] = field(
         default_factory=dict
     )
+    filter: FilterSettings = FilterSettings()
     node_id: Annotated[
         str,
         Meta(

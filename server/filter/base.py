@@ -1,4 +1,5 @@
-"""What the filter promises to other rooms: word lists as an administrator sees and changes them.
+"""What the filter promises to other rooms: texts that are looked through, and word lists as an administrator
+sees and changes them.
 
 Values and protocols alone; nothing here knows how words are found, or where changes are kept.
 """
@@ -8,7 +9,88 @@ from typing import Protocol
 
 import msgspec
 
-from server.filter.entries import Action, Direction, Entry
+from server.filter.entries import Action, Direction, Entry, Hit
+
+
+class Screened(msgspec.Struct, frozen=True):
+    """A text, or the next part of one, as it may be used."""
+
+    text: str
+    action: Action = Action.PASS
+    """The strictest of the hits. One that stops (:attr:`Action.stops`) means: use a fixed sentence, and
+    nothing that would follow."""
+    hits: tuple[Hit, ...] = ()
+    """Positions count in the original text, from its beginning. For logs, and never with the text."""
+
+
+class TextStream(Protocol):
+    """A text on its way, such as a reply. What it gives is final.
+
+    Joined together, it gives what :meth:`Screening.check` would for the whole, up to the
+    first hit that stops; what it has given by then holds no part of that hit. A reply that
+    is begun anew, and what a model thinks aloud, are texts of their own.
+    """
+
+    def feed(self, text: str) -> Screened:
+        """The next piece. Nothing may be fed behind an answer whose action stops."""
+        ...
+
+    def close(self) -> Screened:
+        """The rest, at the end of the text. Left out when nobody wants the rest."""
+        ...
+
+
+class Screening(Protocol):
+    """The filter for one turn: of one assistant, with the lists as they are at its beginning.
+
+    Its hits are logged and counted.
+    """
+
+    def check(self, text: str, direction: Direction) -> Screened:
+        """Looks through a whole text, in time in proportion to its length.
+
+        All hits are told and the strictest counts, also behind one that stops; the text ends
+        right before the first that stops.
+        """
+        ...
+
+    def stream(self, direction: Direction) -> TextStream:
+        """Looks through a text that comes in pieces."""
+        ...
+
+
+class Screener(Protocol):
+    """The filter of the service."""
+
+    def screening(self, assistant: str) -> Screening:
+        """Everything that one turn needs. Cheap."""
+        ...
+
+
+class FilterObserver(Protocol):
+    """Called on the event loop, on the hot path: must be quick and must not raise."""
+
+    def hit(self, direction: Direction, tag: str, action: Action) -> None:
+        """A word was found. ``tag`` is one of the lists and policies: few, and not people's words."""
+        ...
+
+    def lexicon_loaded(self, entries: int, seconds: float) -> None:
+        """Lists were read and are used from now on."""
+        ...
+
+    def lexicon_refused(self) -> None:
+        """Changed lists could not be used; those before them stay."""
+        ...
+
+
+class Unobserved:
+    """Counts nothing."""
+
+    def hit(self, direction: Direction, tag: str, action: Action) -> None: ...
+
+    def lexicon_loaded(self, entries: int, seconds: float) -> None: ...
+
+    def lexicon_refused(self) -> None: ...
 
 
 class Origin(enum.Enum):

@@ -62,9 +62,9 @@ class WordStream:
         """Takes the next piece, and gives what is final now."""
         return self._decide(text, ended=False)
 
-    def close(self) -> Decided:
-        """The rest. Nothing may be fed afterwards."""
-        return self._decide("", ended=True)
+    def close(self, text: str = "") -> Decided:
+        """The rest, with the last piece. Nothing may be fed afterwards."""
+        return self._decide(text, ended=True)
 
     def _decide(self, text: str, *, ended: bool) -> Decided:
         self._held += text
