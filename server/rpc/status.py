@@ -19,6 +19,13 @@ DOMAIN: Final = "weconverse.v1"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 """The trailing metadata in which gRPC carries a whole ``google.rpc.Status``."""
 
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+"""The trailing metadata with which a server tells the channels of its callers not to repeat a call (gRFC A6)."""
+
+TRIED_ENOUGH: Final = frozenset({"NO_ROUTE_AVAILABLE", "REPLY_INTERRUPTED"})
+"""Reasons behind which the models were asked more than once already. A channel that repeats ``UNAVAILABLE`` by
+itself would ask them three times as often in an outage; whoever made the call decides, by ``RetryInfo``."""
+
 _INVALID_ARGUMENT: Final = grpc.StatusCode.INVALID_ARGUMENT
 _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 _RESOURCE_EXHAUSTED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -80,9 +87,10 @@ def _pack(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo) -> Non
 async def abort(context: Context, error: DomainError) -> None:
     """Ends a call with the status of ``error``. Never returns."""
     status = status_of(error.as_failure())
-    await context.abort(
-        code_of(error.reason), status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
-    )
+    trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+    if error.reason in TRIED_ENOUGH:
+        trailing.append((PUSHBACK_KEY, "-1"))
+    await context.abort(code_of(error.reason), status.message, trailing_metadata=tuple(trailing))
 
 
 def outcome_of(error: BaseException, context: Context) -> grpc.StatusCode:

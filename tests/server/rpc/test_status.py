@@ -1,5 +1,6 @@
 """Every error of the service arrives as the contract promises it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -151,3 +152,36 @@ def test_waiting_helps_where_the_contract_says_so(error: DomainError) -> None:
 def test_an_unknown_reason_is_unknown() -> None:
     assert code_of("FROM_THE_FUTURE") is grpc.StatusCode.UNKNOWN
     assert status_of(Failure("FROM_THE_FUTURE")).code == grpc.StatusCode.UNKNOWN.value[0]
+
+
+REPEATS = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.01s",
+                    "maxBackoff": "0.01s",
+                    "backoffMultiplier": 1,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [(ShuttingDown(), 3), (StoreUnavailable("turn"), 3), (NoRouteAvailable(3, 1.0), 1), (ReplyInterrupted("m"), 1)],
+)
+async def test_a_channel_repeats_only_what_costs_no_model(error: DomainError, calls: int) -> None:
+    async with open_server(options=[("grpc.service_config", REPEATS)]) as server:
+        server.turns.error = error
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await server.conversation.Converse(
+                pb.ConverseRequest(conversation="conversations/a", input=pb.Content(parts=[pb.Part(text="问")]))
+            )
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert len(server.turns.asks) == calls
