@@ -251,6 +251,7 @@ REASONS: Final[Mapping[str, ErrorClass]] = {
     "TURN_CANCELLED": ErrorClass.TRANSIENT,
     "PROVIDER_REFUSED": ErrorClass.BAD_REQUEST,
     "ROUTE_LOOP": ErrorClass.BAD_REQUEST,
+    "LEXICON_REFUSED": ErrorClass.BAD_REQUEST,
 }
 """What each reason of the contract means here."""
 
