@@ -313,6 +313,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "TURN_CANCELLED": "这次回答已取消。",
     "PROVIDER_REFUSED": _UNAVAILABLE,
     "ROUTE_LOOP": _UNAVAILABLE,
+    "LEXICON_REFUSED": _UNAVAILABLE,
 }
 
 

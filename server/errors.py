@@ -7,7 +7,7 @@ The tree, one line of purpose each::
      ├─ InputTooLong            the message is too long
      ├─ MediaNotSupported       a part that no model of the assistant takes
      ├─ RequestIdReused         the same id with another input
-     ├─ ResourceNotFound        no such conversation, turn or assistant
+     ├─ ResourceNotFound        no such conversation, turn, assistant or lexicon entry
      ├─ CallerUnknown           no valid credential
      ├─ CallerNotAllowed        a credential that may not do this
      ├─ ConversationBusy        the waiting line of the conversation is full
@@ -17,6 +17,7 @@ The tree, one line of purpose each::
      ├─ ReplyInterrupted        the model broke off after text was shown
      ├─ ProviderRefused         the model said no, and would again
      ├─ RouteLoop               servers stand in front of one another in a circle
+     ├─ LexiconRefused          a word list cannot be used
      ├─ ShuttingDown            the server is stopping
      ├─ StoreUnavailable        the turn store cannot be reached
      ├─ TurnTimedOut            the budget of the turn is spent
@@ -107,7 +108,7 @@ class RequestIdReused(DomainError):
 
 
 class ResourceNotFound(DomainError):
-    """No such conversation, turn or assistant."""
+    """No such conversation, turn, assistant or lexicon entry."""
 
     reason = "RESOURCE_NOT_FOUND"
 
@@ -214,6 +215,20 @@ class RouteLoop(DomainError):
         super().__init__(
             "servers stand in front of one another in a circle; correct the models of one of them",
             metadata={"node": node},
+        )
+
+
+class LexiconRefused(DomainError):
+    """A word list cannot be used; the lists that were in force stay."""
+
+    reason = "LEXICON_REFUSED"
+
+    def __init__(self, file: str, line: int | None, rule: str) -> None:
+        """Args: the file by its name, the line if one is to blame, from 1, and the rule with the remedy."""
+        where = file if line is None else f"{file}:{line}"
+        super().__init__(
+            f"{where}: {rule}; the lists that were in force stay",
+            metadata={"file": file, "line": "" if line is None else str(line)},
         )
 
 

@@ -10,7 +10,7 @@ a reason which this version does not know yet still arrives as something to catc
      │   ├─ MediaNotSupported         a part that no model of the assistant takes
      │   └─ RequestIdReused           the same request_id with another input
      ├─ NotFound                      NOT_FOUND
-     │   └─ ResourceNotFound          no such conversation, turn or assistant
+     │   └─ ResourceNotFound          no such conversation, turn, assistant or lexicon entry
      ├─ Unauthenticated               UNAUTHENTICATED
      │   └─ CallerUnknown             no valid credential
      ├─ PermissionDenied              PERMISSION_DENIED
@@ -33,7 +33,8 @@ a reason which this version does not know yet still arrives as something to catc
      │   └─ TurnCancelled             somebody stopped the turn, or nobody waited
      ├─ FailedPrecondition            FAILED_PRECONDITION
      │   ├─ ProviderRefused           the model provider said no, and would again
-     │   └─ RouteLoop                 servers stand in front of one another in a circle
+     │   ├─ RouteLoop                 servers stand in front of one another in a circle
+     │   └─ LexiconRefused            a word list cannot be used
      ├─ Unimplemented                 UNIMPLEMENTED: an older server, or another one
      └─ BrokenStream                  the server broke the order of a stream
          ├─ SequenceGap               an event is missing
@@ -69,6 +70,7 @@ __all__ = [
     "InternalError",
     "InvalidField",
     "InvalidRequest",
+    "LexiconRefused",
     "MediaNotSupported",
     "NoRouteAvailable",
     "NotFound",
@@ -253,7 +255,7 @@ class RequestIdReused(InvalidRequest):
 
 
 class ResourceNotFound(NotFound):
-    """No such conversation, turn or assistant. Metadata: ``resourceName``."""
+    """No such conversation, turn, assistant or lexicon entry. Metadata: ``resourceName``."""
 
     default_reason = "RESOURCE_NOT_FOUND"
 
@@ -349,6 +351,12 @@ class RouteLoop(FailedPrecondition):
     """Servers stand in front of one another in a circle. Metadata: ``node``, the one that noticed."""
 
     default_reason = "ROUTE_LOOP"
+
+
+class LexiconRefused(FailedPrecondition):
+    """A word list cannot be used; those in force stay. Metadata: ``file``, ``line`` (may be empty)."""
+
+    default_reason = "LEXICON_REFUSED"
 
 
 # --- Raised by this package itself ----------------------------------------------------

@@ -51,6 +51,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "TURN_CANCELLED": grpc.StatusCode.CANCELLED,
     "PROVIDER_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "ROUTE_LOOP": grpc.StatusCode.FAILED_PRECONDITION,
+    "LEXICON_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The status code that the contract promises for each reason (``error_reason.proto``)."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n weconverse/v1/error_reason.proto\x12\rweconverse.v1*\xd0\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x11\n\rINVALID_FIELD\x10\x01\x12\x12\n\x0eINPUT_TOO_LONG\x10\x02\x12\x17\n\x13MEDIA_NOT_SUPPORTED\x10\x03\x12\x15\n\x11REQUEST_ID_REUSED\x10\x04\x12\x16\n\x12RESOURCE_NOT_FOUND\x10\x05\x12\x12\n\x0e\x43\x41LLER_UNKNOWN\x10\x06\x12\x16\n\x12\x43\x41LLER_NOT_ALLOWED\x10\x07\x12\x10\n\x0cRATE_LIMITED\x10\x08\x12\x15\n\x11\x43ONVERSATION_BUSY\x10\t\x12\x0e\n\nOVERLOADED\x10\n\x12\x16\n\x12NO_ROUTE_AVAILABLE\x10\x0b\x12\x15\n\x11REPLY_INTERRUPTED\x10\x0c\x12\x11\n\rSHUTTING_DOWN\x10\r\x12\x15\n\x11STORE_UNAVAILABLE\x10\x0e\x12\x12\n\x0eTURN_TIMED_OUT\x10\x0f\x12\x12\n\x0eINTERNAL_ERROR\x10\x10\x12\x14\n\x10TURN_QUARANTINED\x10\x11\x12\x12\n\x0eTURN_CANCELLED\x10\x12\x12\x14\n\x10PROVIDER_REFUSED\x10\x13\x12\x0e\n\nROUTE_LOOP\x10\x14\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n weconverse/v1/error_reason.proto\x12\rweconverse.v1*\xe5\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x11\n\rINVALID_FIELD\x10\x01\x12\x12\n\x0eINPUT_TOO_LONG\x10\x02\x12\x17\n\x13MEDIA_NOT_SUPPORTED\x10\x03\x12\x15\n\x11REQUEST_ID_REUSED\x10\x04\x12\x16\n\x12RESOURCE_NOT_FOUND\x10\x05\x12\x12\n\x0e\x43\x41LLER_UNKNOWN\x10\x06\x12\x16\n\x12\x43\x41LLER_NOT_ALLOWED\x10\x07\x12\x10\n\x0cRATE_LIMITED\x10\x08\x12\x15\n\x11\x43ONVERSATION_BUSY\x10\t\x12\x0e\n\nOVERLOADED\x10\n\x12\x16\n\x12NO_ROUTE_AVAILABLE\x10\x0b\x12\x15\n\x11REPLY_INTERRUPTED\x10\x0c\x12\x11\n\rSHUTTING_DOWN\x10\r\x12\x15\n\x11STORE_UNAVAILABLE\x10\x0e\x12\x12\n\x0eTURN_TIMED_OUT\x10\x0f\x12\x12\n\x0eINTERNAL_ERROR\x10\x10\x12\x14\n\x10TURN_QUARANTINED\x10\x11\x12\x12\n\x0eTURN_CANCELLED\x10\x12\x12\x14\n\x10PROVIDER_REFUSED\x10\x13\x12\x0e\n\nROUTE_LOOP\x10\x14\x12\x13\n\x0fLEXICON_REFUSED\x10\x15\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weconverse.v1.error_reason_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=52
-  _globals['_ERRORREASON']._serialized_end=516
+  _globals['_ERRORREASON']._serialized_end=537
 # @@protoc_insertion_point(module_scope)

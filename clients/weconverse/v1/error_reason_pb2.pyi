@@ -41,8 +41,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     never retry. Metadata: `turn`.
     """
     RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """No such conversation, turn or assistant. `NOT_FOUND`; never retry.
-    Metadata: `resourceName`.
+    """No such conversation, turn, assistant or lexicon entry. `NOT_FOUND`; never
+    retry. Metadata: `resourceName`.
     """
     CALLER_UNKNOWN: _ErrorReason.ValueType  # 6
     """The caller sent no valid credential. `UNAUTHENTICATED`; never retry. No
@@ -108,6 +108,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     stand in front of one another in a circle. `FAILED_PRECONDITION`; retry
     after an operator has acted. Metadata: `node`.
     """
+    LEXICON_REFUSED: _ErrorReason.ValueType  # 21
+    """A word list cannot be used; the lists that were in force stay.
+    `FAILED_PRECONDITION`; retry after an operator has corrected it. Metadata:
+    `file` and `line`, which is empty where no line is to blame.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of `google.rpc.ErrorInfo.reason` in the domain `weconverse.v1`.
@@ -136,8 +141,8 @@ REQUEST_ID_REUSED: ErrorReason.ValueType  # 4
 never retry. Metadata: `turn`.
 """
 RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 5
-"""No such conversation, turn or assistant. `NOT_FOUND`; never retry.
-Metadata: `resourceName`.
+"""No such conversation, turn, assistant or lexicon entry. `NOT_FOUND`; never
+retry. Metadata: `resourceName`.
 """
 CALLER_UNKNOWN: ErrorReason.ValueType  # 6
 """The caller sent no valid credential. `UNAUTHENTICATED`; never retry. No
@@ -202,5 +207,10 @@ ROUTE_LOOP: ErrorReason.ValueType  # 20
 """The turn has been at this server before, or at too many servers: they
 stand in front of one another in a circle. `FAILED_PRECONDITION`; retry
 after an operator has acted. Metadata: `node`.
+"""
+LEXICON_REFUSED: ErrorReason.ValueType  # 21
+"""A word list cannot be used; the lists that were in force stay.
+`FAILED_PRECONDITION`; retry after an operator has corrected it. Metadata:
+`file` and `line`, which is empty where no line is to blame.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
