@@ -30,11 +30,13 @@ from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
 from server.routing.build import routing
+from server.routing.counting import CountedHere
 from server.routing.intents import Intents
-from server.routing.unlimited import Unlimited
+from server.routing.limits import Limits
+from server.routing.spending_record import SpendingFile
 from server.serve import Port, credentials_of, serving
 from server.settings import Settings
-from server.sharing import calibrate_file
+from server.sharing import calibrate_file, semantic_cache
 from server.store.refusals import StoreRefused
 from server.store.sqlite import SqliteTurnStore
 from server.turn.assistants import Assistants
@@ -274,7 +276,7 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
             routing(
                 settings,
                 build_backends(settings.models, settings.node_id),
-                Unlimited(),
+                await stack.enter_async_context(_limits(settings, metrics)),
                 metrics.models,
                 takes={name: endpoint_of(name, entry).takes for name, entry in settings.models.items()},
             )
@@ -290,6 +292,7 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
             intents=intents,
             provider=provider,
             observer=metrics,
+            semantic=await stack.enter_async_context(semantic_cache(settings, metrics)),
         )
     except ValueError as error:
         raise _setting_error(error) from error
@@ -299,6 +302,20 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
     except StoreUnavailable as error:
         raise CannotStart(f"the debts in {settings.store.path} cannot be read: {error.message}") from error
     return room
+
+
+@asynccontextmanager
+async def _limits(settings: Settings, metrics: Metrics) -> AsyncIterator[Limits]:
+    spending = Path(f"{settings.store.path}.spending")
+    limits = Limits(settings.models, settings.limits, CountedHere(SpendingFile(spending)), metrics.models)
+    try:
+        await limits.open()
+    except OSError as error:
+        raise CannotStart(f"what was spent today cannot be read from {spending}: {error.strerror}") from error
+    try:
+        yield limits
+    finally:
+        await limits.aclose()
 
 
 @asynccontextmanager

@@ -48,6 +48,12 @@ CATALOGUE: Final = (
     Definition("turn_seconds", "histogram", "Seconds from a turn's arrival to its end.", ("outcome",), _SLOW),
     Definition("first_delta_seconds", "histogram", "Seconds from a turn's arrival to its first text.", (), _SLOW),
     Definition("turns_running", "gauge", "Turns that run or wait."),
+    Definition(
+        "semantic_cache_total",
+        "counter",
+        "Questions that the exact cache did not know, to the one by meaning: hit, miss, unsuitable or no_vector.",
+        ("outcome",),
+    ),
     Definition("cache_total", "counter", "Questions to the reply cache: hit, miss or coalesced.", ("outcome",)),
     Definition("model_seconds", "histogram", "Seconds of a model call with a complete reply.", ("model",), _SLOW),
     Definition("model_errors_total", "counter", "Model calls that were given up on.", ("model", "class")),
@@ -163,6 +169,10 @@ class Metrics:
             outcome: self._counters["cache_total"].labels(outcome.name.lower()).inc
             for outcome in (CacheOutcome.MISS, CacheOutcome.HIT, CacheOutcome.COALESCED)
         }
+        self._semantic = {
+            outcome: self._counters["semantic_cache_total"].labels(outcome).inc
+            for outcome in ("hit", "miss", "unsuitable", "no_vector")
+        }
         self._reports = {
             outcome: self._counters["delivery_reports_total"].labels(outcome).inc
             for outcome in ("progress", "delivered", "retry", "undeliverable")
@@ -206,6 +216,10 @@ class Metrics:
         count = self._cache.get(outcome)
         if count is not None:
             count()
+
+    def semantic_asked(self, outcome: str) -> None:
+        """The cache of answers by meaning was asked; its hits are hits of :meth:`cache_used` too."""
+        self._semantic[outcome]()
 
     def model_answered(self, model: str, seconds: float) -> None:
         """A model call gave a complete reply."""

@@ -7,10 +7,10 @@ complete reply, or with an error. What is stored of either is ``runner.py``'s bu
 from collections.abc import AsyncGenerator
 
 from server.budget import Budget
-from server.cache.base import CachedReply, ReplyCache
+from server.cache.base import CachedReply, ReplyCache, SemanticCache
 from server.cache.coalesce import SharedCalls
-from server.cache.key import reply_key
-from server.domain import CacheOutcome, FinishReason
+from server.cache.key import partition_key, reply_key
+from server.domain import Ask, CacheOutcome, FinishReason
 from server.llm.base import Chunk, Prompt, Provider
 from server.memory.base import Memory
 from server.memory.reset_words import asks_to_forget
@@ -34,6 +34,7 @@ class Engine:
         store: TurnStore,
         memory: Memory,
         cache: ReplyCache,
+        semantic: SemanticCache | None,
         shared: SharedCalls,
         intents: IntentChooser,
         provider: Provider,
@@ -44,6 +45,7 @@ class Engine:
         self._store = store
         self._memory = memory
         self._cache = cache
+        self._semantic = semantic
         self._shared = shared
         self._intents = intents
         self._prompting = Prompting(memory, settings.memory.max_prompt_tokens)
@@ -78,6 +80,9 @@ class Engine:
     async def _ask_cache(self, live: LiveTurn, prompt: Prompt, assistant: Assistant, budget: Budget) -> None:
         key = reply_key(assistant.version, prompt)
         known = await self._cache.get(key)
+        partition = self._partition(live.ask, assistant, prompt)
+        if known is None and partition is not None and self._semantic is not None:
+            known = await self._semantic.get(prompt.messages[-1].text, partition, budget)
         if known is not None:
             self._give(live, known)
             return
@@ -91,7 +96,21 @@ class Engine:
             await self._take(live, call.chunks(), assistant)
         turn = live.turn
         if outcome is CacheOutcome.MISS and turn.finish_reason is FinishReason.STOP:
-            await self._cache.put(key, CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage))
+            reply = CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage)
+            await self._cache.put(key, reply)
+            if partition is not None and self._semantic is not None:
+                await self._semantic.put(prompt.messages[-1].text, partition, reply)
+
+    def _partition(self, ask: Ask, assistant: Assistant, prompt: Prompt) -> bytes | None:
+        """Within what a question of the same meaning may share the answer; ``None`` where it must not.
+
+        A name in front of the question makes it one person's, and an option one caller's.
+        """
+        options = ask.options
+        own = options.model or options.temperature is not None or options.max_output_tokens or options.intent
+        if not assistant.settings.semantic_cache or own or (ask.sender and ask.sender.display_name):
+            return None
+        return partition_key(assistant.version, prompt)
 
     def _give(self, live: LiveTurn, known: CachedReply) -> None:
         live.turn.cache_outcome = CacheOutcome.HIT

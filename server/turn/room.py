@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from server.cache.base import ReplyCache
+from server.cache.base import ReplyCache, SemanticCache
 from server.cache.coalesce import SharedCalls
 from server.llm.base import Provider
 from server.memory.base import Memory
@@ -43,6 +43,7 @@ class TurnRoom:
         intents: IntentChooser,
         provider: Provider,
         observer: TurnObserver,
+        semantic: SemanticCache | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Args: ``clock`` gives POSIX seconds.
@@ -54,7 +55,7 @@ class TurnRoom:
         assistants = Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
         register = Register(limits.linger_seconds, limits.keep_ended_seconds)
         lanes = Lanes(limits.max_waiting_per_conversation)
-        engine = Engine(settings, assistants, store, memory, cache, shared, intents, provider, observer)
+        engine = Engine(settings, assistants, store, memory, cache, semantic, shared, intents, provider, observer)
         self.register = register
         self._shared = shared
         self._admission = Admission(limits, register, settings.node_id)
