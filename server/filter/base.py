@@ -5,6 +5,7 @@ Values and protocols alone; nothing here knows how words are found, or where cha
 """
 
 import enum
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -229,6 +230,56 @@ class ChangePage(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...]
     next_page_token: str
     """Empty on the last page."""
+
+
+class Overlay(msgspec.Struct, frozen=True):
+    """What administrators changed, over what the files say."""
+
+    added: tuple[ListedEntry, ...] = ()
+    """Looked for, or allowed (:attr:`ListedEntry.allows`), beside what the files have."""
+    withdrawn: frozenset[str] = frozenset()
+    """Folded words that count no more, in whatever line of the files they stand. Added ones still count."""
+
+
+class ChangeableLexicon(Protocol):
+    """The word lists in force, as :class:`LexiconAdmin` needs them. Keeps no changes: its caller does."""
+
+    def listed(self) -> Sequence[ListedEntry]:
+        """The entries of the files that are in force, in their order: without the overlay, and without withdrawn
+        words. Immutable, and may be long: it is read in a thread."""
+        ...
+
+    def fold(self, word: str) -> str:
+        """A word as it is looked for."""
+        ...
+
+    def check(self, entry: ListedEntry) -> None:
+        """Checks an entry by the rules of the lists.
+
+        Raises:
+            InvalidField: naming the field of the entry, such as ``word``.
+        """
+        ...
+
+    def occurrences(self, text: str, direction: Direction) -> Sequence[Occurrence]:
+        """Every listed word in a text by where it starts, meant or not; without its action."""
+        ...
+
+    async def lay_over(self, overlay: Overlay) -> Loaded:
+        """Puts an overlay in the place of the one before. In force on return.
+
+        Raises:
+            LexiconRefused: if the lists cannot be built with it; what was in force stays.
+        """
+        ...
+
+    async def reload(self) -> Loaded:
+        """Reads the files anew, under the same overlay. In force on return.
+
+        Raises:
+            LexiconRefused: for a file that cannot be used; what was in force stays.
+        """
+        ...
 
 
 class LexiconAdmin(Protocol):
