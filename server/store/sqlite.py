@@ -32,6 +32,7 @@ from server.domain import (
     digest,
 )
 from server.store import aging, owed_turns, turn_log
+from server.store.audit_log import SqliteAuditLog
 from server.store.base import Accepted, DeliveryReport, Dropped, Merged, Retention, StoredTurn, TurnPage, TurnStore
 from server.store.group_commit import Committed, GroupCommit, SharedSnapshot
 from server.store.job_thread import JobThread
@@ -71,6 +72,8 @@ class SqliteTurnStore(TurnStore):
         self._writer = writer
         self._reader = reader
         self._clock = clock
+        self.audit: Final = SqliteAuditLog(writer, reader)
+        """The log of changes to word lists, open as long as the store is."""
 
     @classmethod
     async def open(
