@@ -38,7 +38,7 @@ class Direction(enum.Flag):
     BOTH = INPUT | OUTPUT
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A word that is looked for."""
 
     id: str
@@ -61,7 +61,8 @@ class Pattern(msgspec.Struct, frozen=True):
     """A folded word, and what it means: a word that is looked for, one that is allowed, or both."""
 
     word: str
-    entry: Entry | None = None
+    entries: tuple[Entry, ...] = ()
+    """Several, where lists have the word under several tags or for one direction each."""
     allows: bool = False
     """A word that is looked for does not count inside of this one."""
 

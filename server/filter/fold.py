@@ -16,7 +16,7 @@ Marks, controls and what cannot be seen become nothing at all.
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from importlib.resources import files
 from typing import Final
 
@@ -53,6 +53,8 @@ class _Table(dict[int, str]):
         super().__init__()
         self.irregular: set[str] = set()
         """Characters met that do not become exactly one character."""
+        self.invisible: set[str] = set()
+        """Those that become nothing."""
         self._look_alikes = look_alikes()
         self._simplified = _simplified()
 
@@ -61,6 +63,8 @@ class _Table(dict[int, str]):
         folded = self._fold(character)
         if len(folded) != 1:
             self.irregular.add(character)
+        if not folded:
+            self.invisible.add(character)
         self[code] = folded
         return folded
 
@@ -170,6 +174,12 @@ class Folded:
 def fold(text: str) -> Folded:
     """A text in folded form. Linear in its length."""
     return Folded(text)
+
+
+def invisible_of(text: str) -> Set[str]:
+    """Characters that fold to nothing: at least all that the text has of them."""
+    text.translate(_TABLE)
+    return _TABLE.invisible
 
 
 def fold_word(word: str) -> str:

@@ -9,13 +9,15 @@ phrase that covers it, would have to begin at or before it and be unfinished; th
 there of it would itself be the beginning of a word, and the hold point would not be behind.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
-from server.filter.entries import Direction, Hit, Pattern
+from server.filter.entries import Direction, Entry, Hit, Pattern
 from server.filter.fold import Folded, is_barrier
+from server.filter.invisible import Thinning
 from server.filter.match_rules import LEFT_CONTEXT, NOTHING_BEFORE, Before, Surroundings, Verdict
 from server.filter.matcher import Matcher, Prefixes
 
@@ -27,15 +29,18 @@ class Words(Protocol):
     def matcher(self) -> Matcher: ...
     @property
     def prefixes(self) -> Prefixes: ...
-    @property
-    def patterns(self) -> Sequence[Pattern]:
+    def pattern(self, number: int) -> Pattern:
         """By the number of the matcher's words."""
         ...
 
 
+_Denied = tuple[int, int, Entry]
+"""Start and end in content characters, and what was found there."""
+
+
 class Decided(msgspec.Struct, frozen=True):
     """What has become final: a stretch of the source that continues the last one, and every hit that
-    begins in it. A hit may reach beyond the stretch."""
+    begins in it, in the order of their starts, the longer first. A hit may reach beyond the stretch."""
 
     text: str
     hits: tuple[Hit, ...] = ()
@@ -44,13 +49,16 @@ class Decided(msgspec.Struct, frozen=True):
 class WordStream:
     """One text. Keeps the state of the lists that it began with.
 
-    What it holds is bounded: the longest word, with the gaps that a word may have.
+    What it holds is bounded: the longest word, with the gaps that a word may have, and so
+    many invisible characters as :class:`~server.filter.invisible.Thinning` leaves.
+    Positions count without those that it takes.
     """
 
     def __init__(self, words: Words, direction: Direction) -> None:
         """Args: whose words it is."""
         self._words = words
         self._direction = direction
+        self._thinning = Thinning()
         self._held = ""
         self._position = 0
         """Of the held text, in the whole."""
@@ -67,7 +75,7 @@ class WordStream:
         return self._decide(text, ended=True)
 
     def _decide(self, text: str, *, ended: bool) -> Decided:
-        self._held += text
+        self._held += self._thinning.feed(text)
         folded = Folded(self._held)
         around = Surroundings(folded, self._before, ended=ended)
         denied, hold = self._judge(folded, around)
@@ -78,46 +86,44 @@ class WordStream:
             hold = min(hold, live)
         return self._give(folded, denied, hold)
 
-    def _judge(self, folded: Folded, around: Surroundings) -> tuple[list[tuple[int, int, Pattern]], int]:
+    def _judge(self, folded: Folded, around: Surroundings) -> tuple[list[_Denied], int]:
         """Words that are meant, allowed phrases noted, and where the first open one begins."""
-        denied: list[tuple[int, int, Pattern]] = []
+        denied: list[_Denied] = []
         hold = len(folded.content)
         for start, end, number in self._words.matcher.matches(folded.content):
-            pattern = self._words.patterns[number]
-            entry = pattern.entry
-            wanted = entry is not None and self._direction in entry.direction
+            pattern = self._words.pattern(number)
             if pattern.allows:
                 verdict = around.verdict(start, end, own_word=False)
                 if verdict is Verdict.MEANT:
                     self._allowed.append((start, end))
-            if wanted and not (pattern.allows and verdict is Verdict.MEANT):
-                assert entry is not None
+                    continue
+                if verdict is Verdict.OPEN:
+                    hold = min(hold, start)
+            for entry in pattern.entries:
+                if self._direction not in entry.direction:
+                    continue
                 verdict = around.verdict(start, end, own_word=entry.boundary == "word")
                 if verdict is Verdict.MEANT:
-                    denied.append((start, end, pattern))
-            elif not pattern.allows:
-                continue
-            if verdict is Verdict.OPEN:
-                hold = min(hold, start)
+                    denied.append((start, end, entry))
+                elif verdict is Verdict.OPEN:
+                    hold = min(hold, start)
         return denied, hold
 
-    def _give(self, folded: Folded, denied: list[tuple[int, int, Pattern]], hold: int) -> Decided:
+    def _give(self, folded: Folded, denied: list[_Denied], hold: int) -> Decided:
         cut = folded.start(hold)
         while hold and folded.start(hold - 1) == cut and hold < len(folded.content):
             hold -= 1  # in the middle of a source character that folds to several
+        allowed = _Spans(self._allowed) if denied else None
         hits = [
-            Hit(pattern.entry, self._position + folded.start(start), self._position + folded.end(end))
-            for start, end, pattern in denied
-            if start < hold and pattern.entry is not None and not self._is_allowed(start, end)
+            Hit(entry, self._position + folded.start(start), self._position + folded.end(end))
+            for start, end, entry in denied
+            if start < hold and allowed is not None and not allowed.cover(start, end)
         ]
         hits.sort(key=lambda hit: (hit.start, -hit.end))
         self._move(folded, hold, cut)
         given, self._held = self._held[:cut], self._held[cut:]
         self._position += cut
         return Decided(given, tuple(hits))
-
-    def _is_allowed(self, start: int, end: int) -> bool:
-        return any(first <= start and end <= last for first, last in self._allowed)
 
     def _move(self, folded: Folded, hold: int, cut: int) -> None:
         """The held text begins at ``hold`` from now on."""
@@ -132,6 +138,23 @@ class WordStream:
         content = before.content + folded.content[begin:hold]
         written = before.as_written + folded.as_written(begin, hold)
         self._before = NOTHING_BEFORE if folded.gap(hold) else Before(content, written).last(LEFT_CONTEXT)
+
+
+class _Spans:
+    """Many stretches, asked in logarithmic time whether one of them covers another."""
+
+    def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._furthest: list[int] = []
+        """How far those reach that start there or before."""
+        for start, end in sorted(spans):
+            self._starts.append(start)
+            self._furthest.append(max(end, self._furthest[-1] if self._furthest else end))
+
+    def cover(self, start: int, end: int) -> bool:
+        """Whether one of them contains ``start`` to ``end``."""
+        before = bisect_right(self._starts, start)
+        return before > 0 and self._furthest[before - 1] >= end
 
 
 def _behind_last_barrier(folded: Folded) -> int:

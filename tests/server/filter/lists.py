@@ -21,16 +21,19 @@ class SmallList(msgspec.Struct, frozen=True):
     matcher: Matcher
     prefixes: Prefixes
 
+    def pattern(self, number: int) -> Pattern:
+        return self.patterns[number]
+
 
 def small_list(denied: Iterable[tuple[str, Boundary]], allowed: Iterable[str] = ()) -> SmallList:
     patterns: dict[str, Pattern] = {}
     for word, boundary in denied:
         folded = fold_word(word)
-        patterns[folded] = Pattern(folded, Entry(id=word, word=word, boundary=boundary))
+        patterns[folded] = Pattern(folded, (Entry(id=word, word=word, boundary=boundary),))
     for word in allowed:
         folded = fold_word(word)
         known = patterns.get(folded)
-        patterns[folded] = Pattern(folded, known.entry if known else None, allows=True)
+        patterns[folded] = Pattern(folded, known.entries if known else (), allows=True)
     words = list(patterns)
     return SmallList(list(patterns.values()), build_matcher(words), Prefixes(words))
 
@@ -90,13 +93,12 @@ def found(words: SmallList, text: str) -> list[tuple[str, int, int]]:
     ]
     hits = []
     for pattern in words.patterns:
-        if pattern.entry is None:
-            continue
-        for start, end in _occurrences(letters, pattern.word):
-            if _meant(letters, start, end, pattern.entry.boundary) and not any(
-                first <= start and end <= last for first, last in allowed
-            ):
-                hits.append((pattern.entry.id, letters[start].at, letters[end - 1].at + 1))
+        for entry in pattern.entries:
+            for start, end in _occurrences(letters, pattern.word):
+                if _meant(letters, start, end, entry.boundary) and not any(
+                    first <= start and end <= last for first, last in allowed
+                ):
+                    hits.append((entry.id, letters[start].at, letters[end - 1].at + 1))
     return sorted(hits, key=lambda hit: (hit[1], -hit[2], hit[0]))
 
 

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.filter.entries import Direction
+from server.filter.automaton import build_matcher
+from server.filter.entries import Direction, Entry, Pattern
 from server.filter.fold import Folded
+from server.filter.invisible import MAX_IN_A_ROW
+from server.filter.matcher import Prefixes
 from server.filter.word_stream import Decided, WordStream
 from tests.server.filter.lists import ALPHABET, LETTERS, Boundary, SmallList, found, small_list
 
@@ -116,11 +119,19 @@ def test_nothing_is_cut_inside_of_a_character() -> None:
 
 
 def test_words_of_the_other_direction_do_not_count() -> None:
+    said = Entry("said", "代开", direction=Direction.INPUT)
+    shown = Entry("shown", "代开", direction=Direction.OUTPUT)
+    words = SmallList([Pattern("代开", (said, shown))], build_matcher(["代开"]), Prefixes(["代开"]))
+    for direction, expected in ((Direction.INPUT, "said"), (Direction.OUTPUT, "shown")):
+        assert [hit.entry.id for hit in WordStream(words, direction).close("代开了").hits] == [expected]
+
+
+def test_invisible_characters_are_thinned_but_hide_nothing() -> None:
     words = small_list([("代开", "any")])
-    entry = words.patterns[0].entry
-    assert entry is not None
-    stream = WordStream(words, Direction.OUTPUT)
-    assert [hit.entry.id for hit in (*stream.feed("代开了").hits, *stream.close().hits)] == ["代开"]
+    for pieces in (["代" + "\u200b" * 500 + "开"], ["代", *["\u200b"] * 500, "开"]):
+        sent, hits = streamed(words, pieces)
+        assert sent == "代" + "\u200b" * MAX_IN_A_ROW + "开"
+        assert hits == [("代开", 0, MAX_IN_A_ROW + 2)]
 
 
 def test_the_alphabet_of_these_tests_folds_as_they_say() -> None:
