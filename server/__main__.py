@@ -1,9 +1,9 @@
-"""``python -m server --config FILE [--check] [--replay-undeliverable [ACCOUNT]] [--calibrate-cache FILE]``."""
+"""``python -m server --config FILE``, with ``--check`` or an errand such as ``--probe``; ``--help`` lists them all."""
 
 import sys
 
 from program.run import Errand, Program, run
-from server.compose import calibrate_cache, plan, replay_undeliverable, serve
+from server.compose import calibrate_cache, plan, probe_models, replay_undeliverable, serve
 from server.settings import Settings
 
 PROGRAM = Program(
@@ -21,6 +21,13 @@ PROGRAM = Program(
             help="make undeliverable turns owed again, of one account (channels/{channel}/accounts/{account}) "
             "or of all, and end; the server must be stopped",
             run=replay_undeliverable,
+        ),
+        Errand(
+            flag="--probe",
+            metavar="MODEL",
+            help="ask every entry of `models`, or one, a question with each of its keys, say what came back, and end; "
+            "exit 1 if one does not answer",
+            run=probe_models,
         ),
         Errand(
             flag="--calibrate-cache",

@@ -29,7 +29,8 @@ from server.memory.recall import RecentRounds
 from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
-from server.routing.build import routing
+from server.probe import probe
+from server.routing.build import describe, routing
 from server.routing.counting import CountedHere
 from server.routing.intents import Intents
 from server.routing.limits import Limits
@@ -81,10 +82,13 @@ def plan(settings: Settings) -> Iterator[str]:
     if settings.operations.address:
         yield f"would serve /metrics, /livez and /readyz on {settings.operations.address}"
     yield f"would keep turns in {settings.store.path}"
-    for name, assistant in settings.assistants.items():
-        model = settings.models[assistant.model]
-        where = model.base_url or "the script of the demonstration"
-        yield f"would answer as assistants/{name} with {assistant.model} ({model.protocol}, {where})"
+    try:
+        yield from describe(settings)
+        for name, entry in settings.models.items():
+            endpoint = endpoint_of(name, entry)
+            yield f"would reach models/{name} by {endpoint.protocol}, {endpoint.address or 'in its script'}"
+    except ValueError as error:
+        raise _setting_error(error) from None
 
 
 def _check_addresses(settings: Settings) -> None:
@@ -336,6 +340,22 @@ async def _watching(metrics: Metrics, room: TurnRoom) -> AsyncIterator[None]:
 def _shown(address: str, port: int) -> str:
     """The address with the port that was taken, for one that said 0."""
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+async def probe_models(settings: Settings, model: str | None) -> str:
+    """Asks every model, or one, a question.
+
+    Raises:
+        SettingsError: for an entry that cannot work.
+        CannotStart: if one does not answer; with the lines of all of them.
+    """
+    try:
+        lines, well = await probe(settings, model)
+    except ValueError as error:
+        raise _setting_error(error) from error
+    if not well:
+        raise CannotStart("\n".join(("not every model answers", *lines)))
+    return "\n".join(lines)
 
 
 async def calibrate_cache(settings: Settings, file: str | None) -> str:

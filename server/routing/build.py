@@ -130,6 +130,21 @@ async def _watching(files: KeyFiles) -> AsyncIterator[None]:
             raise result
 
 
+def keys_of(name: str, settings: ModelSettings) -> list[tuple[str, str]]:
+    """Every key of a model as it is now, behind its place in the settings; an empty one where none is needed.
+
+    Raises:
+        ValueError: as :func:`routing`.
+    """
+    _check_keys(name, settings)
+    return [
+        (place if len(texts) == 1 else f"{place}, line {number}", text)
+        for place, entry in _entries(settings)
+        for texts in [_texts(entry) or ("",)]
+        for number, text in enumerate(texts, 1)
+    ]
+
+
 # --- for people -----------------------------------------------------------------------------
 
 
