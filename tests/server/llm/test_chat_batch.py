@@ -106,10 +106,11 @@ async def test_what_a_prompt_array_sends() -> None:
 async def test_streaming_chats_and_pictures_never_wait_for_others(batch: str) -> None:
     async with served(batch, pictures="inline", batch_milliseconds=100) as (server, backend):
         picture = Message(Role.USER, "看", (Image("image/png", b"x"),))
-        prompts = [ask("a", patient=False), ask("b", patient=False), Prompt("m", (picture,), patient=True)]
+        seen = Prompt("m", (picture,), patient=True)
+        prompts = [ask("a", patient=False), ask("b", patient=False), seen, seen]
         server.gate.clear()
         tasks = [asyncio.create_task(answer(backend, prompt)) for prompt in prompts]
-        while len(server.chats) < 3:
+        while len(server.chats) < 4:
             await asyncio.sleep(0)
         server.gate.set()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -164,8 +164,8 @@ async def test_settling_twice_counts_once_and_so_does_leaving() -> None:
     passage = bench.admitted(read=50, write=50)
     async with passage as admission:
         admission.settle(Usage(30, 20))
-        admission.settle(Usage(0, 0))
         admission.settle(None)
+        admission.settle(Usage(0, 0))
     await passage.__aexit__(None, None, None)
     admission.settle(Usage(0, 0))
     assert (await refusal(bench, read=51, write=0)).limit == "100 tokens per minute"
@@ -359,16 +359,32 @@ async def test_the_wait_ends_with_the_budget() -> None:
 async def test_who_could_not_pass_anyway_does_not_wait_for_a_place() -> None:
     queue = places(1, total=LimitSettings(requests_per_minute=2))
     await queue.begin("a")
-    await queue.begin("b")
-    await queue.begin("c")
-    await queue.end("a")
-    assert queue.got == ["a", "b"]
-    # `c` waits; the minute is full, so whoever comes now is told at once.
+    await queue.begin("waits")
+    await queue.begin("b", model="n")
+    # The minute is full now; whoever comes is told at once, and whoever waits, when called.
     assert (await refusal(queue.bench)).scope == "total"
-    await queue.end("b")
+    await queue.end("a")
     with pytest.raises(LimitReached, match="2 requests per minute"):
-        await queue.tasks["c"]
+        await queue.tasks["waits"]
     await queue.all_end()
+
+
+async def test_whoever_turns_out_to_wait_for_something_else_lets_the_next_pass_and_keeps_its_rank() -> None:
+    queue = places(1, person=LimitSettings(concurrent_calls=1))
+    await queue.begin("a", person="a")
+    await queue.begin("p on m", person="p")
+    await queue.begin("q on m", person="q")
+    await queue.begin("p on n", person="p", model="n")
+    await queue.begin("p again", person="p", model="n")
+    assert queue.got == ["a", "p on n"]
+    # The place is for the first in line, who is busy elsewhere by now.
+    await queue.end("a")
+    assert queue.got == ["a", "p on n", "q on m"]
+    await queue.end("q on m")
+    await queue.end("p on n")
+    assert queue.got == ["a", "p on n", "q on m", "p on m"]
+    await queue.all_end()
+    assert queue.got[-1] == "p again"
 
 
 async def test_too_many_in_line_are_refused() -> None:

@@ -208,6 +208,22 @@ async def test_a_later_mark_is_never_overwritten_by_a_lower_one() -> None:
     assert marks == sorted(marks)
 
 
+async def test_what_was_asked_for_before_a_higher_mark_is_not_written_after_it() -> None:
+    record = Slow()
+    state = await opened(record, Clock())
+    record.gate = asyncio.get_running_loop().create_future()
+    much = asyncio.create_task(spend(state, CAP // 2))
+    await record.asked()
+    little = asyncio.create_task(spend(state, 1))
+    await asyncio.sleep(0)
+    record.gate.set_result(None)
+    assert await much
+    assert await little
+    assert await spend(state, 1, Claim("total", "other:", money=CAP))
+    last = {key: mark for _, sums in record.puts for key, mark in sums.items()}
+    assert last["total:"] > CAP // 2
+
+
 async def test_whoever_is_cancelled_while_a_mark_is_written_has_taken_nothing() -> None:
     record = Slow()
     state = await opened(record, Clock())
