@@ -96,13 +96,15 @@ class KeyFiles:
         clock: Clock = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        read: Callable[[str], KeyFile] = read_key_file,
     ) -> None:
-        """Args: seconds between two looks; clocks for rests, and for the age of files."""
+        """Args: seconds between two looks; clocks for rests, and for the age of files; what reads, in a thread."""
         self._interval = interval
         self._observer = observer
         self._clock = clock
         self._wall_clock = wall_clock
         self._sleep = sleep
+        self._read = read
         self._files: list[_Watched] = []
         self._reading: dict[str, asyncio.Lock] = {}
 
@@ -142,7 +144,7 @@ class KeyFiles:
     async def _look_at(self, watched: _Watched, *, forgive: bool) -> None:
         source = watched.source
         try:
-            found = await asyncio.to_thread(read_key_file, source.path)
+            found = await asyncio.to_thread(self._read, source.path)
         except (OSError, ValueError) as error:
             self._cannot_read(watched, error)
             return

@@ -1,5 +1,6 @@
 """What limits, breakers and accounts see of attempts, however they end."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
@@ -224,6 +225,30 @@ async def test_an_open_breaker_fails_fast_and_says_for_how_long() -> None:
         assert (await watch(router, BOTH, Budget(30, clock))).text == "好"
     assert observer.breakers == [("a", "open"), ("a", "half_open"), ("a", "closed")]
     assert observer.failovers == [], "what was not called did not fail over"
+
+
+async def test_a_breaker_that_opens_while_a_call_waits_to_be_let_in() -> None:
+    clock, gate = Clock(), asyncio.Event()
+
+    class Slow(Desk):
+        @asynccontextmanager
+        async def _admit(self, facts: CallFacts) -> AsyncIterator[Admission]:
+            if facts.person == "waits":
+                await gate.wait()
+            async with super()._admit(facts) as admission:
+                yield admission
+
+    desk, backend = Slow(), Played(failing(ErrorClass.TRANSIENT))
+    async with routed({"a": backend, "b": Played(whole("另"))}, clock, limiter=desk) as router:
+        prompt = msgspec.structs.replace(BOTH, user="waits")
+        waiting = asyncio.create_task(watch(router, prompt, Budget(30, clock)))
+        for _ in range(5):
+            await watch(router, ASKED, Budget(30, clock))
+        calls = backend.calls
+        gate.set()
+        assert (await waiting).text == "另"
+    assert backend.calls == calls
+    assert desk.inside == 0
 
 
 async def test_five_failures_to_connect_open_it() -> None:

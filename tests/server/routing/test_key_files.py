@@ -13,7 +13,7 @@ from server.budget import Budget
 from server.llm.base import ErrorClass, ProviderError
 from server.llm.catalog import build_backends
 from server.routing.build import routing
-from server.routing.key_files import MAX_FILE_BYTES, MAX_KEYS, KeyFiles, keys_in, read_key_file
+from server.routing.key_files import MAX_FILE_BYTES, MAX_KEYS, KeyFile, KeyFiles, keys_in, read_key_file
 from server.routing.keys import KeyPool, KeySource, QuotaGroup
 from server.routing.router import Router
 from server.routing.unlimited import Unlimited
@@ -154,16 +154,11 @@ async def test_age_is_measured_and_reported_once(path: Path) -> None:
 async def test_looks_come_at_intervals_and_never_on_the_loop(path: Path) -> None:
     place = Place(path, "k")
     looked = asyncio.Event()
-    threads = set()
+    threads: list[threading.Thread] = []
 
-    class Telling(str):
-        """A path that notes who opens it."""
-
-        def __fspath__(self) -> str:
-            threads.add(threading.current_thread())
-            return str(self)
-
-    place.source.path = Telling(path)
+    def read(path: str) -> KeyFile:
+        threads.append(threading.current_thread())
+        return read_key_file(path)
 
     async def sleep(seconds: float) -> None:
         place.clock.naps.append(seconds)
@@ -171,7 +166,7 @@ async def test_looks_come_at_intervals_and_never_on_the_loop(path: Path) -> None
             looked.set()
             await asyncio.Event().wait()
 
-    files = KeyFiles(5.0, place.observer, clock=place.clock, sleep=sleep)
+    files = KeyFiles(5.0, place.observer, clock=place.clock, sleep=sleep, read=read)
     files.add("m", place.pool, place.source)
     task = asyncio.create_task(files.watch())
     await looked.wait()
@@ -179,6 +174,36 @@ async def test_looks_come_at_intervals_and_never_on_the_loop(path: Path) -> None
     with pytest.raises(asyncio.CancelledError):
         await task
     assert place.clock.naps == [5.0] * 3
+    assert len(threads) == 3
+    assert threading.main_thread() not in threads
+
+
+async def test_a_look_because_of_a_refusal_forgives_nothing(path: Path) -> None:
+    place = Place(path, "old")
+    place.pool.failed(place.pool.keys[0], ProviderError(ErrorClass.AUTH, "no"), place.clock(), place.clock())
+    put(path, "old", "new")
+    assert place.pool.look_again is not None
+    await place.pool.look_again(Budget(5))
+    chosen = {key.secret.reveal() for key in (place.pool.choose(place.clock()) for _ in range(4)) if key is not None}
+    assert chosen == {"new"}
+
+
+async def test_a_look_gives_up_with_the_budget(path: Path) -> None:
+    place = Place(path, "old")
+    free = threading.Event()
+
+    def read(path: str) -> KeyFile:
+        assert free.wait(20)
+        return KeyFile(("new",), 0.0)
+
+    files = KeyFiles(5.0, place.observer, clock=place.clock, sleep=place.clock.sleep, read=read)
+    files.add("m", place.pool, place.source)
+    assert place.pool.look_again is not None
+    await place.pool.look_again(Budget(0.02))
+    assert place.keys == ["old"]
+    free.set()
+    await files.look()
+    assert place.keys == ["new"]
 
 
 # --- rotation under load ----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Who is asked after a failure: each class, before text and after it, with one route and with several."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
@@ -130,6 +131,43 @@ async def test_a_later_turn_waits_for_what_was_asked_of_an_earlier_one() -> None
         await watch(router, budget=Budget(2, clock))
         shown = await watch(router, budget=Budget(60, clock))
     assert (shown.text, clock.naps) == ("好", [4.0])
+
+
+@pytest.mark.parametrize("kind", [ErrorClass.TIMEOUT, ErrorClass.INCOMPLETE])
+async def test_a_hint_behind_any_failure_counts_for_its_turn(kind: ErrorClass) -> None:
+    clock = Clock()
+    backend = Played(failing(kind, retry_after=3.0), failing(kind, retry_after=5.1), whole())
+    async with routed({"a": backend}, clock, random=lambda: 0.0) as router:
+        shown = await watch(router, budget=Budget(60, clock))
+    assert shown.error is not None
+    assert (shown.error.retry_after, backend.calls, clock.naps) == (5.1, 2, [3.0])
+
+
+async def test_all_are_tried_once_before_one_is_tried_twice() -> None:
+    clock, order = Clock(), []
+
+    class Telling(Played):
+        def __init__(self, name: str) -> None:
+            super().__init__(failing(ErrorClass.TIMEOUT))
+            self.name = name
+
+        async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
+            order.append(self.name)
+            async with aclosing(super().generate(prompt, budget, key)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async with routed({name: Telling(name) for name in "abc"}, clock, random=lambda: 0.0) as router:
+        await watch(router, THREE, Budget(60, clock))
+    assert "".join(order) == "abcab"
+
+
+async def test_a_backend_that_ends_without_an_end_is_incomplete() -> None:
+    backend = Played(([FIRST], None))
+    async with routed({"a": backend}, Clock(), models={"a": ModelSettings(max_attempts=1)}) as router:
+        shown = await watch(router)
+    assert shown.error is not None
+    assert (shown.error.kind, shown.error.model, shown.error.text_passed_on) == (ErrorClass.INCOMPLETE, "a", True)
 
 
 async def test_nothing_begins_with_less_than_a_second() -> None:
@@ -355,7 +393,8 @@ async def test_all_is_accounted_for_before_the_last_chunk_goes_out() -> None:
             assert backend.open == 0
             assert observer.attempts == [("a", "ok")]
     ((model, paid, cost),) = observer.paid
-    assert (model, paid, cost) == ("a", usage, pytest.approx(0.8 * 2 + 0.2 * 0.5 + 0.5 * 8))
+    assert (model, paid) == ("a", usage)
+    assert cost == pytest.approx(0.8 * 2 + 0.2 * 0.5 + 0.5 * 8)
 
 
 async def test_cancelling_a_wait_is_no_error() -> None:

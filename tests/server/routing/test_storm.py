@@ -10,6 +10,7 @@ import pytest
 from server.budget import Budget
 from server.domain import FinishReason
 from server.llm.base import RETRYABLE, Backend, Chunk, ErrorClass, Prompt, ProviderError
+from server.settings import RoutingSettings
 from tests.server.routing.played import ASKED, Clock, Noted, Played, failing, routed, watch
 
 TURNS = 2000
@@ -74,6 +75,17 @@ async def test_an_outage_is_not_multiplied() -> None:
     # The first row is under way at once; then the breaker lets a probe or two through every 10, 20, 40 seconds.
     assert backend.calls < 64 * 1.2 + 20
     assert observer.breakers[:2] == [("a", "open"), ("a", "half_open")]
+
+
+async def test_second_attempts_are_few_even_while_the_breaker_is_closed() -> None:
+    clock = Clock()
+    backend = Played(failing(ErrorClass.INCOMPLETE, status=500))
+    settings = RoutingSettings(breaker_min_calls=100_000)
+    async with routed({"a": backend}, clock, settings=settings) as router:
+        for _ in range(400):
+            await watch(router, budget=Budget(60, clock))
+            clock.now += 0.01
+    assert 400 < backend.calls < 400 * 1.25 + 20
 
 
 async def test_no_turn_calls_in_a_loop() -> None:
