@@ -47,11 +47,22 @@ from tests.server.turn.conftest import (
 )
 
 PAUSE = 0.02
-SETTINGS = Settings(
-    assistants={"default": AssistantSettings(merge_seconds=PAUSE, memory_rounds=0)},
-    turns=TurnSettings(max_waiting_per_conversation=50, max_claims=100),
-    delivery=DeliverySettings(max_retries=1000),
-)
+
+
+def settings(seconds: float) -> Settings:
+    return Settings(
+        assistants={"default": AssistantSettings(merge_seconds=seconds, memory_rounds=0)},
+        turns=TurnSettings(max_waiting_per_conversation=50, max_claims=100),
+        delivery=DeliverySettings(max_retries=1000),
+    )
+
+
+QUICK = settings(PAUSE)
+"""Where it does not matter which messages are merged."""
+SETTINGS = settings(0.3)
+"""For messages that are sent together."""
+PATIENT = settings(1.5)
+"""For messages that are sent one by one."""
 ANN, BOB = Sender("ann"), Sender("bob")
 
 
@@ -140,7 +151,7 @@ async def test_people_are_not_merged_with_one_another(open_room, model: PlayedMo
 
 
 async def test_memory_has_the_messages_in_a_row_as_one_question(open_room, model: PlayedModel) -> None:  # type: ignore[no-untyped-def]  # a fixture
-    remembering = Settings(assistants={"default": AssistantSettings(merge_seconds=PAUSE, instructions="")})
+    remembering = Settings(assistants={"default": AssistantSettings(merge_seconds=0.3, instructions="")})
     for number in (1, 2):  # from the process, and read back from the rows
         async with open_room(remembering) as room:
             if number == 1:
@@ -174,9 +185,9 @@ async def test_what_differs_is_answered_by_itself(  # type: ignore[no-untyped-de
     before: bool,
 ) -> None:
     entry = AssistantSettings(merge_seconds=PAUSE)
-    settings = msgspec.structs.replace(SETTINGS, assistants={"default": entry, "other": entry})
+    changed = msgspec.structs.replace(QUICK, assistants={"default": entry, "other": entry})
     plain, different = said("一句话", "m1"), said("另一句", "m2", **other)
-    async with open_room(settings) as room:
+    async with open_room(changed) as room:
         await submit(room, *((different, plain) if before else (plain, different)))
         await all_ended(room)
         turns = [await turn_of(room, "m1"), await turn_of(room, "m2")]
@@ -195,7 +206,7 @@ async def test_a_caller_who_waits_is_never_merged(open_room, model: PlayedModel)
 
 async def test_whoever_follows_a_message_hears_that_there_is_nothing_to_show(open_room, model: PlayedModel) -> None:  # type: ignore[no-untyped-def]  # a fixture
     first, last = said("一", "m1"), said("二", "m2")
-    async with open_room(SETTINGS) as room, room.deliveries.attach(hello()) as instance:
+    async with open_room(PATIENT) as room, room.deliveries.attach(hello()) as instance:
         await room.turns.submit(first, owed())
         offered = await next_delivery(instance)
         assert offered.name == first.name
@@ -210,7 +221,7 @@ async def test_whoever_follows_a_message_hears_that_there_is_nothing_to_show(ope
 
 async def test_an_offer_that_nobody_heard_out_is_made_again(open_room, model: PlayedModel) -> None:  # type: ignore[no-untyped-def]  # a fixture
     first, last = said("一", "m1"), said("二", "m2")
-    async with open_room(SETTINGS) as room, room.deliveries.attach(hello()) as instance:
+    async with open_room(PATIENT) as room, room.deliveries.attach(hello()) as instance:
         await room.turns.submit(first, owed())
         await next_delivery(instance)
         await room.turns.submit(last, owed())
@@ -236,8 +247,7 @@ async def test_stopping_the_last_message_stops_what_it_would_have_answered(open_
 
 
 async def test_a_server_that_stops_leaves_the_pause_to_the_next_one(open_room, model: PlayedModel) -> None:  # type: ignore[no-untyped-def]  # a fixture
-    slow = msgspec.structs.replace(SETTINGS, assistants={"default": AssistantSettings(merge_seconds=10)})
-    async with open_room(slow) as room:
+    async with open_room(settings(10)) as room:
         await submit(room, said("一", "m1"), said("二", "m2"))
     assert not model.prompts
     async with open_room(SETTINGS) as room:
@@ -435,9 +445,9 @@ async def test_a_death_at_any_write_loses_nothing_and_answers_nothing_twice(  # 
         stores.append(MortalStore(store, write, behind=behind))
         return stores[0]
 
-    async with open_room(SETTINGS, drain=0, wrap=mortal) as room:
+    async with open_room(QUICK, drain=0, wrap=mortal) as room:
         await play_scene(room, screen, lambda: stores[0].dead)
-    async with open_room(SETTINGS) as room:
+    async with open_room(QUICK) as room:
         await play_scene(room, screen)
         assert len(room.deliveries) == 0
         turns = [await turn_of(room, one.name.request_id) for one in SCENE]
@@ -472,7 +482,7 @@ async def test_random_rows_of_messages_are_each_answered_once_and_in_order(  # t
             await asyncio.sleep(dice.choice([0, 0, PAUSE / 2, PAUSE * 2]))
 
     model.play = echo_slowly
-    async with open_room(SETTINGS) as room:
+    async with open_room(QUICK) as room:
         channels = [asyncio.create_task(screen.keep_delivering(room, followers=follows)) for follows in (True, False)]
         await asyncio.gather(
             *(person(room, sender, conversation) for sender in (ANN, BOB) for conversation in ("a", "b"))
