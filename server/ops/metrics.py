@@ -99,6 +99,12 @@ CATALOGUE: Final = (
         ("model", "key"),
     ),
     Definition(
+        "model_key_file_unreadable",
+        "gauge",
+        "1 while a file of keys cannot be read or holds none: the keys it had last stay in use.",
+        ("model", "place"),
+    ),
+    Definition(
         "limits_reached_total",
         "counter",
         "Calls that ran into a limit of this service; `enforced` is false in shadow mode.",

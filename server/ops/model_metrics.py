@@ -72,6 +72,10 @@ class ModelMetrics:
         """The age of a key, as a share of what is allowed."""
         self._gauges["model_key_age_ratio"].labels(model, key).set(share)
 
+    def key_file_read(self, model: str, place: str, readable: bool) -> None:
+        """A file of keys was looked at."""
+        self._gauges["model_key_file_unreadable"].labels(model, place).set(not readable)
+
     def limited(self, scope: str, enforced: bool) -> None:
         """A call ran into a limit."""
         self._counters["limits_reached_total"].labels(scope, "true" if enforced else "false").inc()

@@ -146,8 +146,10 @@ class KeyFiles:
         try:
             found = await asyncio.to_thread(self._read, source.path)
         except (OSError, ValueError) as error:
+            self._observer.key_file_read(watched.model, source.place, readable=False)
             self._cannot_read(watched, error)
             return
+        self._observer.key_file_read(watched.model, source.place, readable=True)
         watched.broken = False
         if found.keys != watched.known:
             watched.known = found.keys

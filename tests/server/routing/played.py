@@ -114,6 +114,7 @@ class Noted(Unobserved):
         self.breakers: list[tuple[str, str]] = []
         self.usable: dict[str, int] = {}
         self.ages: dict[str, float] = {}
+        self.readable: dict[str, bool] = {}
         self.paid: list[tuple[str, Usage, float]] = []
         self.first: list[str] = []
 
@@ -137,6 +138,9 @@ class Noted(Unobserved):
 
     def key_age(self, model: str, key: str, share: float) -> None:
         self.ages[key] = share
+
+    def key_file_read(self, model: str, place: str, readable: bool) -> None:
+        self.readable[place] = readable
 
 
 def keyed(*keys: str, groups: Sequence[str] = (), **more: object) -> ModelSettings:

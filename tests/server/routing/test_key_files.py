@@ -107,11 +107,13 @@ async def test_what_cannot_be_read_keeps_the_last_good_keys(path: Path, content:
             await place.files.look()
     assert place.keys == ["good"]
     assert [line["event"] for line in lines] == ["model_key_file_unreadable"]
+    assert place.observer.readable == {"api_key": False}
     if path.is_dir():
         path.rmdir()
     put(path, "better")
     await place.files.look()
     assert place.keys == ["better"]
+    assert place.observer.readable == {"api_key": True}
 
 
 def test_keys_of_a_file() -> None:
