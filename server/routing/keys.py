@@ -21,7 +21,7 @@ from server.settings import RoutingSettings
 _log = structlog.get_logger()
 
 LONGEST_RATE_REST_SECONDS: Final = 60.0
-"""Where the doubling of rests after rate limits ends, and the longest that a hint can make one."""
+"""Where the doubling of rests after rate limits without a hint ends."""
 
 _TIMES_AS_LONG: Final = 6
 """How far the rest of an account without money doubles."""

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+LONGEST_HINT_SECONDS: Final = 600.0
+"""Who asks for a longer rest is called again after so long: hints have been wrong before."""
+
 _HIGHEST_LEVEL: Final = 16
 
 _FIRST_PROBE_SECONDS: Final = 1.0
@@ -33,14 +36,16 @@ class Rest:
 
         Args:
             called_at: when the call that failed was made.
-            hint: seconds the backend asked for; they replace the doubling, up to the longest rest.
+            hint: seconds the backend asked for; they replace the doubling, up to :data:`LONGEST_HINT_SECONDS`.
         """
         if self._level and called_at < self._since:
             if hint is not None:
-                self.until = max(self.until, now + min(hint, self._longest))
+                self.until = max(self.until, now + min(hint, LONGEST_HINT_SECONDS))
             return False
-        seconds = self._first * float(2**self._level) if hint is None else hint
-        self.until = now + min(seconds, self._longest)
+        if hint is None:
+            self.until = now + min(self._first * float(2**self._level), self._longest)
+        else:
+            self.until = now + min(hint, LONGEST_HINT_SECONDS)
         self._since = now
         self._level = min(self._level + 1, _HIGHEST_LEVEL)
         self._probe_at = now + self._probe_gap()

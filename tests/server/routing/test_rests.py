@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.routing.recent import RecentCounts
-from server.routing.rests import Rest
+from server.routing.rests import LONGEST_HINT_SECONDS, Rest
 from server.routing.retry_budget import FLOOR, WINDOW_SECONDS, RetryBudget
 
 
@@ -37,7 +37,9 @@ def test_calls_from_before_end_no_rest() -> None:
     assert rest.until == 0
 
 
-@pytest.mark.parametrize(("hint", "length"), [(0.5, 0.5), (30.0, 30.0), (3600.0, 60.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("hint", "length"), [(0.5, 0.5), (30.0, 30.0), (90.0, 90.0), (3600.0, LONGEST_HINT_SECONDS), (0.0, 0.0)]
+)
 def test_hints_replace_the_doubling(hint: float, length: float) -> None:
     rest = Rest(2, 60)
     rest.begin(100.0, 100.0, hint)
