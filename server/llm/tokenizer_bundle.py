@@ -42,6 +42,18 @@ _END: Final = struct.Struct("<4s4H2LH")
 """The record at the end of an archive: signature, disk numbers, counts, size and place of the directory, comment."""
 
 _END_SIGNATURE: Final = b"PK\x05\x06"
+_MALFORMED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    OverflowError,
+    ValueError,
+)
+"""What zipfile raises for archives that are malformed, or packed in ways it does not know. Fuzzing found the last."""
+
 _PLAIN: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -89,11 +101,10 @@ def _read_files(archive: bytes) -> dict[str, bytes]:
             if len({entry.filename for entry in wanted}) < len(wanted):
                 raise UnusableBundle("the archive has two files of one name")
             return {entry.filename: _read(opened, entry) for entry in wanted}
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, OverflowError) as error:
-        # What zipfile raises for archives that are malformed, encrypted, or packed in ways it does not know.
+    except UnusableBundle:
+        raise
+    except _MALFORMED as error:
         raise UnusableBundle(f"the archive is malformed: {type(error).__name__}") from None
-    except UnicodeDecodeError:
-        raise UnusableBundle("the archive is malformed: a name is no text") from None
 
 
 def _check_directory(archive: bytes) -> None:
