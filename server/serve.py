@@ -17,7 +17,9 @@ from program.binding import is_loopback
 from program.health import Health
 from program.run import CannotStart
 from program.settings import SettingsError
+from server.filter.base import LexiconAdmin
 from server.ops.metrics import Metrics
+from server.rpc.admin import AdminServicer
 from server.rpc.channel import ChannelServicer
 from server.rpc.conversation import ConversationServicer
 from server.rpc.health import HealthServicer
@@ -31,7 +33,14 @@ from server.rpc.interceptors.wrap import Around, Registrar
 from server.rpc.options import server_options
 from server.settings import GrpcSettings, TlsSettings
 from server.turn.base import DeliveryService, TurnService
-from weconverse.v1 import channel_pb2, channel_pb2_grpc, conversation_pb2, conversation_pb2_grpc
+from weconverse.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    channel_pb2,
+    channel_pb2_grpc,
+    conversation_pb2,
+    conversation_pb2_grpc,
+)
 
 _log = structlog.get_logger()
 
@@ -39,6 +48,9 @@ SERVICES: Final = (
     conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name,
     channel_pb2.DESCRIPTOR.services_by_name["ChannelService"].full_name,
 )
+
+ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+"""Only where there are administrators."""
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -53,7 +65,7 @@ def concerns(settings: GrpcSettings, turn_timeout: float, metrics: Metrics, trac
         Meter(metrics, time.perf_counter),
         Journal(time.perf_counter),
         Trace(tracer),
-        Identity(settings.callers, certificates=bool(settings.tls.client_ca_file)),
+        Identity(settings.callers, settings.admins, certificates=bool(settings.tls.client_ca_file)),
         BudgetGate(settings.max_calls, turn_timeout, time.monotonic),
     )
 
@@ -110,6 +122,7 @@ async def serving(
     ready: Health,
     metrics: Metrics,
     tracer: Tracer | None = None,
+    lexicon: LexiconAdmin | None = None,
     around: Callable[[Sequence[Around]], Sequence[Around]] = lambda concerns: concerns,
 ) -> AsyncIterator[Port]:
     """Opens the port and gives it; leaving closes it at once (:meth:`Port.drain` closes it gently).
@@ -117,6 +130,8 @@ async def serving(
     Args:
         turn_timeout: seconds for a caller without a deadline.
         ready: its readiness is what the health service reports.
+        lexicon: what administrators may change. Without it, and without ``settings.admins``, the port has no
+            service for them.
         around: lets a test look at, or add to, what stands around the handlers.
 
     Raises:
@@ -128,10 +143,14 @@ async def serving(
     wrapped = cast("grpc.aio.Server", Registrar(server, around(concerns(settings, turn_timeout, metrics, tracer))))
     conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(turns, turn_timeout), wrapped)
     channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries), wrapped)
-    probes = HealthServicer(ready, SERVICES)
+    services: Sequence[str] = SERVICES
+    if lexicon is not None and settings.admins:
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(lexicon), wrapped)
+        services = (*SERVICES, ADMIN_SERVICE)
+    probes = HealthServicer(ready, services)
     health_pb2_grpc.add_HealthServicer_to_server(probes, wrapped)
     if settings.reflection == "on" or (settings.reflection == "auto" and is_loopback(settings.address)):
-        reflection.enable_server_reflection((*SERVICES, _HEALTH, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((*services, _HEALTH, reflection.SERVICE_NAME), server)
     number = _bind(server, settings)
     await server.start()
     try:

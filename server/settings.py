@@ -65,6 +65,12 @@ class GrpcSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[CallerSettings, ...],
         Meta(description="Who may call with a bearer token. Empty: everybody who reaches the port."),
     ] = ()
+    admins: Annotated[
+        tuple[CallerSettings, ...],
+        Meta(
+            description="Who may look at and change word lists with a bearer token of their own, which is good for nothing else. Empty: nobody."
+        ),
+    ] = ()
     drain_seconds: Annotated[
         float, Meta(description="Seconds that turns under way get to finish after SIGTERM.", ge=0, le=3600)
     ] = 25.0

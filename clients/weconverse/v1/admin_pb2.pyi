@@ -167,8 +167,8 @@ class LexiconEntry(_message.Message):
     name: _builtins.str
     """The resource name, as logs and metrics have it. Format:
     `lexiconEntries/{entry}`, where `{entry}` is the file and the line, such as
-    `ads.csv:12`, or `added:` or `withdrawn:` and a number. Ignored by
-    `AddLexiconEntry`.
+    `ads.csv:12`, or `added:`, `allowed:` or `withdrawn:` and a digest of the
+    word. Ignored by `AddLexiconEntry`.
     """
     word: _builtins.str
     """The word as it was written: 1 to 64 characters after folding."""

@@ -47,6 +47,11 @@ class Method(msgspec.Struct, frozen=True):
         """Whether a balancer asks: without credentials, often, and not to be refused for load."""
         return self.service == "grpc.health.v1.Health"
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether it is for administrators alone."""
+        return self.service == "weconverse.v1.AdminService"
+
 
 Around: TypeAlias = Callable[[Method, Behaviour], Behaviour]
 """One concern: takes a method and what it does, and gives what it does then."""
