@@ -5,7 +5,7 @@ import gc
 import re
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,7 @@ from server.routing.intents import Intents
 from server.routing.limits import Limits
 from server.routing.spending_record import SpendingFile
 from server.serve import Port, credentials_of, serving
-from server.settings import Settings
+from server.settings import CallerSettings, GrpcSettings, Settings
 from server.sharing import calibrate_file, semantic_cache
 from server.store.refusals import StoreRefused
 from server.store.sqlite import SqliteTurnStore
@@ -72,7 +72,9 @@ def plan(settings: Settings) -> Iterator[str]:
         SettingsError: for the first thing that is wrong.
     """
     _check_addresses(settings)
-    _check_callers(settings)
+    _check_callers("grpc.callers", settings.grpc.callers)
+    _check_callers("grpc.admins", settings.grpc.admins)
+    _check_apart(settings.grpc)
     _check_node_id(settings.node_id)
     credentials_of(settings.grpc.tls)
     _check_rooms(settings)
@@ -117,10 +119,10 @@ def _check_node_id(node_id: str) -> None:
         raise SettingsError("node_id", "must be 1 to 64 characters of [a-zA-Z0-9._-], or empty for a random one")
 
 
-def _check_callers(settings: Settings) -> None:
+def _check_callers(section: str, callers: Sequence[CallerSettings]) -> None:
     names: set[str] = set()
-    for index, caller in enumerate(settings.grpc.callers):
-        field = f"grpc.callers[{index}]"
+    for index, caller in enumerate(callers):
+        field = f"{section}[{index}]"
         if caller.name in names:
             raise SettingsError(f"{field}.name", f"{caller.name!r} is there twice; put both tokens into one entry")
         names.add(caller.name)
@@ -130,6 +132,17 @@ def _check_callers(settings: Settings) -> None:
                     f"{field}.token_sha256",
                     "must be 64 hexadecimal digits; make them with: printf %s TOKEN | sha256sum",
                 )
+
+
+def _check_apart(grpc: GrpcSettings) -> None:
+    """A caller's token that is an administrator's too would be taken for one or the other by chance."""
+    callers = {token.lower() for caller in grpc.callers for token in caller.token_sha256}
+    for index, admin in enumerate(grpc.admins):
+        if not callers.isdisjoint(token.lower() for token in admin.token_sha256):
+            raise SettingsError(
+                f"grpc.admins[{index}].token_sha256",
+                "is the token of a caller too; make one for administrators",
+            )
 
 
 def _check_rooms(settings: Settings) -> None:

@@ -64,6 +64,19 @@ def ask(text: str, request_id: str = "") -> pb.ConverseRequest:
             Settings(grpc=GrpcSettings(callers=(CallerSettings(name="a", token_sha256=("0" * 64,)),) * 2)),
             "grpc.callers[1].name",
         ),
+        (
+            Settings(grpc=GrpcSettings(admins=(CallerSettings(name="a", token_sha256=("no",)),))),
+            "grpc.admins[0].token_sha256",
+        ),
+        (
+            Settings(
+                grpc=GrpcSettings(
+                    callers=(CallerSettings(name="a", token_sha256=("ab" * 32,)),),
+                    admins=(CallerSettings(name="b", token_sha256=("AB" * 32,)),),
+                )
+            ),
+            "grpc.admins[0].token_sha256",
+        ),
         (Settings(store=StoreSettings(path="/none/turns.db")), "store.path"),
         (Settings(assistants={"default": AssistantSettings(model="gpt")}), "assistants.default.model"),
         (Settings(assistants={}), "assistants.default"),
