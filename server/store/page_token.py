@@ -36,7 +36,7 @@ def read_token(conversation: str, token: str) -> int:
         data = b""
     position, check = data[: _POSITION.size], data[_POSITION.size :]
     if len(position) != _POSITION.size or check != _check(conversation, position):
-        raise InvalidField("page_token", "is not a token of this conversation; take next_page_token, or leave it empty")
+        raise InvalidField("page_token", "is not a token of this list; take next_page_token, or leave it empty")
     return int(_POSITION.unpack(position)[0])
 
 

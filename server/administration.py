@@ -1,0 +1,295 @@
+"""Changes to word lists by an administrator: on disk first, then in force. Part of the composition.
+
+The rooms do not know each other: here the lists of the filter meet the log of the store.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from server.errors import InvalidField, LexiconRefused, ResourceNotFound
+from server.filter.base import (
+    Change,
+    ChangeableLexicon,
+    ChangeKind,
+    ChangePage,
+    EntryPage,
+    EntryQuery,
+    LexiconAdmin,
+    ListedEntry,
+    Loaded,
+    NewEntry,
+    Origin,
+    Overlay,
+    TriedText,
+)
+from server.filter.entries import Direction, Entry
+from server.filter.entry_record import from_json, to_json
+from server.filter.policy import Policy
+from server.filter.trial import judged
+from server.store.audit import AuditLog, AuditRow, Kept
+from server.store.page_token import make_token, read_token
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+MAX_CHANGED: Final = 10_000
+"""Entries that administrators may have added or withdrawn at a time. Each is read at every start and gone
+through at every change; more of them belong into a file."""
+
+_CHINESE: Final = range(0x3400, 0x323B0)
+"""Code points from the first Chinese character to the last, and little else."""
+
+
+class LexiconAdministration(LexiconAdmin):
+    """:class:`server.filter.base.LexiconAdmin` over lists, and a log of what was done to them.
+
+    Changes are made one after the other, each by a task of its own that outlives its
+    caller: what was recorded also takes effect. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        lexicon: ChangeableLexicon,
+        audit: AuditLog,
+        policies: Mapping[str, Policy],
+        assistants: Collection[str],
+        clock: Callable[[], float],
+    ) -> None:
+        """Args:
+        policies: by the name of the assistant; those without one look for nothing.
+        assistants: all of them.
+        clock: POSIX seconds.
+        """
+        self._lexicon = lexicon
+        self._audit = audit
+        self._policies = policies
+        self._assistants = assistants
+        self._clock = clock
+        self._changed: dict[str, ListedEntry] = {}
+        """What administrators added or withdrew, by id."""
+        self._one_at_a_time = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Brings what was changed before the last stop into force again.
+
+        Raises:
+            StoreUnavailable: if it cannot be read.
+            LexiconRefused: if the lists cannot be built with it.
+        """
+        kept = [_readable(each) for each in await self._audit.kept()]
+        self._changed = {each.entry.id: each for each in kept if each is not None}
+        if self._changed:
+            await self._lexicon.lay_over(_overlay(self._changed.values()))
+
+    async def aclose(self) -> None:
+        """Waits for the changes that were begun. No more may be asked for."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    # --- looking ----------------------------------------------------------------------
+
+    async def list_entries(self, query: EntryQuery, page_size: int, page_token: str) -> EntryPage:
+        """See :meth:`server.filter.base.LexiconAdmin.list_entries`."""
+        listing = f"lexicon {query.tag} {query.prefix} {query.origin}"
+        start = read_token(listing, page_token) if page_token else 0
+        wanted = msgspec.structs.replace(query, prefix=self._lexicon.fold(query.prefix))
+        changed = tuple(self._changed.values())
+        found, end = await asyncio.to_thread(_select, changed, self._lexicon.listed(), wanted, start, page_size)
+        return EntryPage(found, "" if end is None else make_token(listing, end))
+
+    async def try_text(self, text: str, assistant: str, direction: Direction) -> TriedText:
+        """See :meth:`server.filter.base.LexiconAdmin.try_text`."""
+        if assistant not in self._assistants:
+            raise ResourceNotFound(f"assistants/{assistant}")
+        # A long text against many words takes its time, which running turns need not spend.
+        occurrences = await asyncio.to_thread(self._lexicon.occurrences, text, direction)
+        return judged(text, self._lexicon.fold(text), occurrences, self._policies.get(assistant), direction)
+
+    async def changes(self, page_size: int, page_token: str) -> ChangePage:
+        """See :meth:`server.filter.base.LexiconAdmin.changes`."""
+        page = await self._audit.page(page_size, page_token)
+        return ChangePage(tuple(map(_change, page.rows)), page.next_page_token)
+
+    # --- changing ---------------------------------------------------------------------
+
+    async def add(self, new: NewEntry, admin: str) -> ListedEntry:
+        """See :meth:`server.filter.base.LexiconAdmin.add`."""
+        return await self._to_the_end(self._add(new, admin))
+
+    async def remove(self, entry_id: str, admin: str) -> ListedEntry | None:
+        """See :meth:`server.filter.base.LexiconAdmin.remove`."""
+        return await self._to_the_end(self._remove(entry_id, admin))
+
+    async def reload(self, admin: str) -> Loaded:
+        """See :meth:`server.filter.base.LexiconAdmin.reload`."""
+        return await self._to_the_end(self._reload(admin))
+
+    async def _add(self, new: NewEntry, admin: str) -> ListedEntry:
+        async with self._one_at_a_time:
+            after = _listed(new, self._lexicon.fold(new.word))
+            self._lexicon.check(after)
+            before = self._changed.get(after.entry.id)
+            if before != after:
+                if before is None:
+                    self._check_room()
+                await self._make(ChangeKind.REPLACED if before else ChangeKind.ADDED, admin, before, after)
+            return after
+
+    async def _remove(self, entry_id: str, admin: str) -> ListedEntry | None:
+        async with self._one_at_a_time:
+            before = self._changed.get(entry_id)
+            if before is not None:
+                restored = before.origin is Origin.WITHDRAWN
+                await self._make(ChangeKind.RESTORED if restored else ChangeKind.REMOVED, admin, before, None)
+                return None
+            before = await asyncio.to_thread(_find, self._lexicon.listed(), entry_id)
+            if before is None:
+                raise ResourceNotFound(f"lexiconEntries/{entry_id}")
+            self._check_room()
+            withdrawal = _withdrawal(before)
+            await self._make(ChangeKind.REMOVED, admin, before, withdrawal)
+            return withdrawal
+
+    async def _reload(self, admin: str) -> Loaded:
+        async with self._one_at_a_time:
+            await self._audit.append(AuditRow(time=self._clock(), admin=admin, kind=ChangeKind.RELOADED.value))
+            return await self._lexicon.reload()
+
+    async def _make(self, kind: ChangeKind, admin: str, before: ListedEntry | None, after: ListedEntry | None) -> None:
+        """Records a change, then brings it into force; undoes both if the lists cannot be built with it."""
+        await self._record(kind, admin, before, after)
+        changed = dict(self._changed)
+        if before is not None:
+            changed.pop(before.entry.id, None)
+        if after is not None:
+            changed[after.entry.id] = after
+        try:
+            await self._lexicon.lay_over(_overlay(changed.values()))
+        except LexiconRefused:
+            was = before if before is not None and before.entry.id in self._changed else None
+            await self._record(ChangeKind.RESTORED if was else ChangeKind.REMOVED, admin, after, was)
+            raise
+        self._changed = changed
+
+    async def _record(
+        self, kind: ChangeKind, admin: str, before: ListedEntry | None, after: ListedEntry | None
+    ) -> None:
+        about = after or before
+        assert about is not None  # a reload is recorded by itself
+        entry = about.entry
+        row = AuditRow(
+            time=self._clock(),
+            admin=admin,
+            kind=kind.value,
+            entry=entry.id,
+            tag=entry.tag,
+            word=entry.word,
+            action="" if entry.action is None else entry.action.name.lower(),
+            before=None if before is None else to_json(before),
+            after=None if after is None else to_json(after),
+        )
+        keep = None if after is None else Kept(entry.id, to_json(after))
+        await self._audit.append(row, keep=keep, drop=() if before is None else (before.entry.id,))
+        _log.info("lexicon_changed", admin=admin, change=kind.value, entry=entry.id, tag=entry.tag)
+
+    def _check_room(self) -> None:
+        if len(self._changed) >= MAX_CHANGED:
+            raise InvalidField("entry", f"would be change {MAX_CHANGED + 1} to the lists; move them into a file first")
+
+    async def _to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(change)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # Looked at here, because a caller that left no longer does.
+
+
+# --- values -----------------------------------------------------------------------------
+
+
+def _overlay(changed: Collection[ListedEntry]) -> Overlay:
+    return Overlay(
+        tuple(each for each in changed if each.origin is Origin.ADDED),
+        frozenset(each.folded for each in changed if each.origin is Origin.WITHDRAWN),
+    )
+
+
+def _listed(new: NewEntry, folded: str) -> ListedEntry:
+    own_word = new.boundary == "word" or (not new.boundary and any(ord(each) in _CHINESE for each in folded))
+    entry = Entry(
+        id=_id_of("allowed" if new.allows else "added", folded),
+        word=new.word,
+        tag=new.tag,
+        level=new.level,
+        boundary="word" if own_word else "any",
+        direction=new.direction,
+        action=new.action,
+        replacement=new.replacement,
+    )
+    return ListedEntry(entry, folded, Origin.ADDED, allows=new.allows)
+
+
+def _withdrawal(before: ListedEntry) -> ListedEntry:
+    entry = msgspec.structs.replace(before.entry, id=_id_of("withdrawn", before.folded))
+    return msgspec.structs.replace(before, entry=entry, origin=Origin.WITHDRAWN)
+
+
+def _id_of(kind: str, folded: str) -> str:
+    """The same for the same word, so that adding it again replaces it, whoever asks twice."""
+    return f"{kind}:{hashlib.blake2b(folded.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+
+
+def _find(entries: Sequence[ListedEntry], entry_id: str) -> ListedEntry | None:
+    return next((each for each in entries if each.entry.id == entry_id), None)
+
+
+def _select(
+    changed: Sequence[ListedEntry], listed: Sequence[ListedEntry], query: EntryQuery, start: int, limit: int
+) -> tuple[tuple[ListedEntry, ...], int | None]:
+    """Up to ``limit`` entries from the position ``start`` on, and the position behind them if more follow."""
+    found: list[ListedEntry] = []
+    for position in range(start, len(changed) + len(listed)):
+        each = changed[position] if position < len(changed) else listed[position - len(changed)]
+        if _matches(each, query):
+            if len(found) == limit:
+                return tuple(found), position
+            found.append(each)
+    return tuple(found), None
+
+
+def _matches(each: ListedEntry, query: EntryQuery) -> bool:
+    return (
+        (not query.tag or each.entry.tag == query.tag)
+        and each.folded.startswith(query.prefix)
+        and query.origin in (None, each.origin)
+    )
+
+
+def _change(row: AuditRow) -> Change:
+    return Change(
+        row.sequence,
+        row.time,
+        row.admin,
+        ChangeKind(row.kind),
+        None if row.before is None else from_json(row.before),
+        None if row.after is None else from_json(row.after),
+    )
+
+
+def _readable(kept: Kept) -> ListedEntry | None:
+    """``None`` for what cannot be read: one broken row must not keep the service from starting."""
+    try:
+        return from_json(kept.entry)
+    except ValueError as error:
+        _log.error("lexicon_change_unreadable", entry=kept.id, error=str(error))
+        return None
