@@ -25,7 +25,7 @@ from server.llm.prompt_messages import (
 from server.llm.vocabulary import Vocabulary
 
 MAX_LOAD_SECONDS: Final = 30.0
-"""How long reading a tokeniser may take. Large ones take two."""
+"""How long reading a tokeniser may take. The largest take three or four."""
 
 MAX_PROMPT_SECONDS: Final = 5.0
 """How long one prompt may take. A hundred thousand characters take a tenth of one."""
