@@ -188,7 +188,8 @@ class _Passage(AbstractAsyncContextManager[Admission]):
         if self._claims:
             facts = self._facts
             tokens = facts.input_tokens + facts.output_tokens
-            money = self._rate.of(facts.input_tokens, facts.output_tokens)
+            # At least one unit, so that what may cost something is told from what cannot.
+            money = 0 if self._rate.free else max(1, self._rate.of(facts.input_tokens, facts.output_tokens))
             self._taken = await self._limits.enter(facts.model, self._claims, tokens, money, self._budget)
         return self
 

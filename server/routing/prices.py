@@ -33,14 +33,12 @@ class Rate:
         """Whether nothing that the model does costs anything."""
 
     def of(self, read: int, written: int, cached: int = 0) -> int:
-        """What a call costs, rounded up; at least 1 where not all is free, so that it is told from what costs nothing.
+        """What a call costs, rounded up.
 
         Args:
             read: tokens, those included that were ``cached``.
         """
-        if self.free:
-            return 0
         cached = min(cached, read)
         exactly = (read - cached) * self._input + cached * self._cached + written * self._output
         # A thousandth of a unit is the rounding of binary fractions, not money.
-        return max(1, math.ceil(exactly - 0.001))
+        return max(0, math.ceil(exactly - 0.001))
