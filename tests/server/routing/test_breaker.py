@@ -100,6 +100,18 @@ def test_a_failed_probe_doubles_the_pause_up_to_its_bound() -> None:
     assert watched.breaker.wait(now) == 10.0, "closing forgets the doubling"
 
 
+def test_probes_that_are_under_way_when_it_opens_again_take_no_place_later() -> None:
+    watched = Watched().opened(0.0)
+    breaker, now = watched.breaker, 0.0
+    for _ in range(5):
+        now += breaker.wait(now)
+        tickets = [breaker.enter(now) for _ in range(PROBES)]
+        for ticket in tickets:
+            assert ticket is not None
+            breaker.leave(ticket, now, failed=True)
+        assert breaker.state is BreakerState.OPEN
+
+
 def test_a_probe_that_was_cancelled_makes_room_for_another() -> None:
     watched = Watched().opened(0.0)
     for _ in range(10):
