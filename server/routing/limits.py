@@ -37,6 +37,15 @@ class _Plan(msgspec.Struct, frozen=True):
     rate: Rate
 
 
+class Demand(msgspec.Struct, frozen=True):
+    """What a call wants of which limits."""
+
+    model: str
+    claims: Sequence[Claim]
+    tokens: int
+    money: int
+
+
 class Limits:
     """A :class:`~server.routing.base.Limiter` over the settings and a :class:`LimitState`.
 
@@ -86,64 +95,61 @@ class Limits:
             claims = (person, *claims)
         return _Passage(self, facts, claims, plan.rate, budget)
 
-    async def enter(self, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget) -> Taken | None:
+    async def enter(self, demand: Demand, budget: Budget) -> Taken | None:
         """What the call holds now; ``None`` for one that only shadow mode lets through. Raises ``LimitReached``."""
         if self._line.waiting and not self._shared.shadow:
-            for claim in claims:
+            for claim in demand.claims:
                 if claim.places and self._line.waits_for(claim.key):
-                    return await self._enter_behind(claim, model, claims, tokens, money, budget)
-        verdict = await self._state.take(claims, tokens, money)
+                    return await self._enter_behind(claim, demand, budget)
+        verdict = await self._state.take(demand.claims, demand.tokens, demand.money)
         if not isinstance(verdict, Refusal):
             return verdict
         if self._shared.shadow:
-            self._noted(model, verdict, enforced=False)
+            self._noted(demand.model, verdict, enforced=False)
             return None
         if verdict.kind is LimitKind.PLACES:
-            return await self._wait(verdict.claim, model, claims, tokens, money, budget)
-        raise self._refused(model, verdict)
+            return await self._wait(verdict.claim, demand, budget)
+        raise self._refused(demand, verdict)
 
-    async def leave(self, claims: Sequence[Claim], taken: Taken, used: tuple[int, int] | None) -> None:
+    async def leave(self, demand: Demand, taken: Taken, used: tuple[int, int] | None) -> None:
         """Ends a call, and calls those who wait for its places."""
         await self._state.give_back(taken, used)
         if self._line.waiting:
-            for claim in claims:
+            for claim in demand.claims:
                 if claim.places:
                     self._line.freed(claim.key)
 
-    async def _enter_behind(
-        self, full: Claim, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget
-    ) -> Taken:
+    async def _enter_behind(self, full: Claim, demand: Demand, budget: Budget) -> Taken:
         """Waits behind those who wait already, unless it could not pass anyway."""
-        refusal = await self._state.check(claims, tokens, money)
+        refusal = await self._state.check(demand.claims, demand.tokens, demand.money)
         if refusal is not None:
-            raise self._refused(model, refusal)
-        return await self._wait(full, model, claims, tokens, money, budget)
+            raise self._refused(demand, refusal)
+        return await self._wait(full, demand, budget)
 
-    async def _wait(
-        self, full: Claim, model: str, claims: Sequence[Claim], tokens: int, money: int, budget: Budget
-    ) -> Taken:
+    async def _wait(self, full: Claim, demand: Demand, budget: Budget) -> Taken:
+        """Waits for a place, and takes everything else with it: nothing is held in line."""
         try:
             waiter = self._line.join(full.key)
         except LineFull:
-            raise self._refused(model, Refusal(full, LimitKind.PLACES, PLACE_RETRY_SECONDS)) from None
+            raise self._refused(demand, Refusal(full, LimitKind.PLACES, PLACE_RETRY_SECONDS)) from None
         try:
             while True:
                 await waiter.turn(budget)
-                verdict = await self._state.take(claims, tokens, money)
+                verdict = await self._state.take(demand.claims, demand.tokens, demand.money)
                 if not isinstance(verdict, Refusal):
                     return verdict
                 if verdict.kind is not LimitKind.PLACES:
-                    raise self._refused(model, verdict)
+                    raise self._refused(demand, verdict)
                 full = verdict.claim
                 waiter.stand_again(full.key)
         except TimeoutError:
-            raise self._refused(model, Refusal(full, LimitKind.PLACES, PLACE_RETRY_SECONDS)) from None
+            raise self._refused(demand, Refusal(full, LimitKind.PLACES, PLACE_RETRY_SECONDS)) from None
         finally:
             waiter.leave()
 
-    def _refused(self, model: str, refusal: Refusal) -> LimitReached:
-        self._noted(model, refusal, enforced=True)
-        return LimitReached(refusal.claim.scope, _in_words(refusal), refusal.retry_after, model=model)
+    def _refused(self, demand: Demand, refusal: Refusal) -> LimitReached:
+        self._noted(demand.model, refusal, enforced=True)
+        return LimitReached(refusal.claim.scope, _in_words(refusal), refusal.retry_after, model=demand.model)
 
     def _noted(self, model: str, refusal: Refusal, *, enforced: bool) -> None:
         self._observer.limited(refusal.claim.scope, enforced)
@@ -173,24 +179,22 @@ class Limits:
 class _Passage(AbstractAsyncContextManager[Admission]):
     """One call on its way through the limits."""
 
-    __slots__ = ("_budget", "_claims", "_facts", "_limits", "_rate", "_taken", "_used")
+    __slots__ = ("_budget", "_demand", "_input_tokens", "_limits", "_rate", "_taken", "_used")
 
     def __init__(self, limits: Limits, facts: CallFacts, claims: Sequence[Claim], rate: Rate, budget: Budget) -> None:
         self._limits = limits
-        self._facts = facts
-        self._claims = claims
+        # At least one unit, so that what may cost something is told from what cannot.
+        money = 0 if rate.free else max(1, rate.of(facts.input_tokens, facts.output_tokens))
+        self._demand = Demand(facts.model, claims, facts.input_tokens + facts.output_tokens, money)
+        self._input_tokens = facts.input_tokens
         self._rate = rate
         self._budget = budget
         self._taken: Taken | None = None
         self._used: tuple[int, int] | None = None
 
     async def __aenter__(self) -> Admission:
-        if self._claims:
-            facts = self._facts
-            tokens = facts.input_tokens + facts.output_tokens
-            # At least one unit, so that what may cost something is told from what cannot.
-            money = 0 if self._rate.free else max(1, self._rate.of(facts.input_tokens, facts.output_tokens))
-            self._taken = await self._limits.enter(facts.model, self._claims, tokens, money, self._budget)
+        if self._demand.claims:
+            self._taken = await self._limits.enter(self._demand, self._budget)
         return self
 
     async def __aexit__(
@@ -198,14 +202,14 @@ class _Passage(AbstractAsyncContextManager[Admission]):
     ) -> None:
         taken, self._taken = self._taken, None
         if taken is not None:
-            await self._limits.leave(self._claims, taken, self._used)
+            await self._limits.leave(self._demand, taken, self._used)
 
     def settle(self, usage: Usage | None, *, written_characters: int = 0) -> None:
         """See :meth:`server.routing.base.Admission.settle`. Takes effect on leaving; the first one stands."""
         if self._used is not None:
             return
         if usage is None:
-            read, written, cached = self._facts.input_tokens, round(written_characters * TOKENS_PER_CHARACTER), 0
+            read, written, cached = self._input_tokens, round(written_characters * TOKENS_PER_CHARACTER), 0
         else:
             read, written = usage.input_token_count, usage.output_token_count
             cached = usage.cached_input_token_count
