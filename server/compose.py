@@ -22,6 +22,8 @@ from program.settings import SettingsError
 from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.errors import StoreUnavailable
+from server.filter.screening import ListScreener
+from server.filter.word_stream import Words
 from server.llm.base import ProviderError
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
@@ -306,6 +308,7 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
             memory=RecentRounds(store.recent_rounds, settings.memory.conversations),
             cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
             shared=SharedCalls(),
+            screener=ListScreener(_no_words, {}),
             intents=intents,
             provider=provider,
             observer=metrics,
@@ -319,6 +322,10 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
     except StoreUnavailable as error:
         raise CannotStart(f"the debts in {settings.store.path} cannot be read: {error.message}") from error
     return room
+
+
+def _no_words() -> Words:
+    raise AssertionError("no assistant has a policy")
 
 
 @asynccontextmanager

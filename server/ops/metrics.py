@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from server.domain import CacheOutcome, FinishReason, Turn, TurnState
 from server.llm.base import ErrorClass
+from server.ops.filter_metrics import FilterMetrics
 from server.ops.model_metrics import ModelMetrics
 
 PREFIX: Final = "weconverse_"
@@ -116,6 +117,17 @@ CATALOGUE: Final = (
         "Questions by intent, and who chose it: caller, rule, classifier or default.",
         ("assistant", "intent", "by"),
     ),
+    Definition(
+        "filter_hits_total",
+        "counter",
+        "Listed words that were found, by whose words they were, tag and action.",
+        ("direction", "tag", "action"),
+    ),
+    Definition("lexicon_entries", "gauge", "Words that are looked for."),
+    Definition("lexicon_load_seconds", "gauge", "Seconds that reading and building the lists took last time."),
+    Definition(
+        "lexicon_refused_total", "counter", "Changed lists that could not be used; those before them stayed in force."
+    ),
     Definition("inbox_depth", "gauge", "Turns that are owed to people and not yet delivered."),
     Definition(
         "inbox_oldest_age_seconds", "gauge", "Seconds since the oldest of them arrived; 0 when nothing is owed."
@@ -152,6 +164,7 @@ class Metrics:
         for definition in CATALOGUE:
             self._register(definition)
         self.models: Final = ModelMetrics(self._counters, self._gauges, self._histograms)
+        self.filter: Final = FilterMetrics(self._counters, self._gauges)
         self._bind()
 
     def _register(self, definition: Definition) -> None:

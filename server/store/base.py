@@ -140,8 +140,13 @@ class TurnStore(Protocol):
         """
         ...
 
-    async def finish_owed(self, turn: Turn, events: Sequence[Event], *, epoch: int) -> None:
+    async def finish_owed(
+        self, turn: Turn, events: Sequence[Event], *, epoch: int, kept_input: Content | None = None
+    ) -> None:
         """Writes the end of an owed turn: reply, state and events, ready to be delivered.
+
+        Args:
+            kept_input: what is to stand in the place of the message, if not all of it may be kept.
 
         May be called again with the same epoch; the last end stands. What the turn says
         of its delivery is not written: that is for :meth:`record_report`.
@@ -198,8 +203,11 @@ class TurnStore(Protocol):
 
     # --- turns that went to their caller ------------------------------------------------
 
-    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event]) -> None:
+    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event], *, input_digest: bytes | None = None) -> None:
         """Writes a turn that nobody is owed, at its end.
+
+        Args:
+            input_digest: of what was said, if ``ask`` holds only what may be kept of it.
 
         A ``FAILED`` or ``CANCELLED`` row of the same name gives way; a ``SUCCEEDED`` one
         stays and the new one is dropped (two calls raced; the first answer stands). So does

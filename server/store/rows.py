@@ -57,7 +57,8 @@ INSERT: Final = (
 FINISH: Final = (
     "UPDATE turns SET state = ?, end_time = ?, first_delta_latency = ?, assistant = ?, reply = ?, finish_reason = ?, "
     "cache_outcome = ?, model = ?, input_tokens = ?, output_tokens = ?, model_attempts = ?, failure = ?, events = ?, "
-    "remembered = ? AND NOT bypass_memory WHERE conversation = ? AND request_id = ? AND epoch = ?"
+    "remembered = ? AND NOT bypass_memory, input = coalesce(?, input) "
+    "WHERE conversation = ? AND request_id = ? AND epoch = ?"
 )
 """Takes what :func:`finished_row` makes."""
 
@@ -146,7 +147,9 @@ def inserted_row(stored: StoredTurn) -> Row:
     )
 
 
-def finished_row(turn: Turn, events: Sequence[Event], epoch: int, end_time: float) -> Row:
+def finished_row(
+    turn: Turn, events: Sequence[Event], epoch: int, end_time: float, kept_input: Content | None = None
+) -> Row:
     """Values for :data:`FINISH`, taken now: the turn may change afterwards."""
     usage = turn.usage
     return (
@@ -164,6 +167,7 @@ def finished_row(turn: Turn, events: Sequence[Event], epoch: int, end_time: floa
         _encode(turn.failure) if turn.failure else None,
         _encode(events) if events else None,
         is_round(turn),
+        None if kept_input is None else _encode(kept_input),
         turn.name.conversation,
         turn.name.request_id,
         epoch,

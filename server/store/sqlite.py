@@ -19,6 +19,7 @@ import structlog
 
 from server.domain import (
     Ask,
+    Content,
     Conversation,
     DeliveryState,
     Event,
@@ -156,9 +157,11 @@ class SqliteTurnStore(TurnStore):
         """See :meth:`server.store.base.TurnStore.claim`."""
         return await self._writer.submit(owed_turns.claim, name)
 
-    async def finish_owed(self, turn: Turn, events: Sequence[Event], *, epoch: int) -> None:
+    async def finish_owed(
+        self, turn: Turn, events: Sequence[Event], *, epoch: int, kept_input: Content | None = None
+    ) -> None:
         """See :meth:`server.store.base.TurnStore.finish_owed`."""
-        row = finished_row(turn, events, epoch, self._end_time(turn))
+        row = finished_row(turn, events, epoch, self._end_time(turn), kept_input)
         await self._writer.submit(owed_turns.finish_owed, turn.name, row)
 
     async def merge(self, earlier: Turn, into: TurnName) -> Merged | None:
@@ -187,13 +190,13 @@ class SqliteTurnStore(TurnStore):
 
     # --- turns that went to their caller ------------------------------------------------
 
-    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event]) -> None:
+    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event], *, input_digest: bytes | None = None) -> None:
         """See :meth:`server.store.base.TurnStore.finish`."""
         ended = msgspec.structs.replace(turn, end_time=self._end_time(turn), delivery_state=DeliveryState.NOT_OWED)
         if ask.history:
             # It repeats with every turn of the conversation, and this one will not run again.
             ask = msgspec.structs.replace(ask, history=())
-        stored = StoredTurn(ended, ask, digest(ask.input), sequence=0, events=tuple(events))
+        stored = StoredTurn(ended, ask, input_digest or digest(ask.input), sequence=0, events=tuple(events))
         await self._writer.submit(turn_log.finish, ask.name, inserted_row(stored))
 
     # --- reading ----------------------------------------------------------------------

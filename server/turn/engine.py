@@ -11,6 +11,8 @@ from server.cache.base import CachedReply, ReplyCache, SemanticCache
 from server.cache.coalesce import SharedCalls
 from server.cache.key import partition_key, reply_key
 from server.domain import Ask, CacheOutcome, FinishReason
+from server.filter.base import Screener, Screening
+from server.filter.entries import Action, Direction
 from server.llm.base import Chunk, Prompt, Provider
 from server.memory.base import Memory
 from server.memory.reset_words import asks_to_forget
@@ -22,10 +24,11 @@ from server.turn.live import LiveTurn
 from server.turn.model_reply import ModelReply
 from server.turn.observer import TurnObserver
 from server.turn.prompting import Prompting
+from server.turn.screen import screen_input, sentence_of
 
 
 class Engine:
-    """Answers one turn: reset words, intent, memory, cache, model."""
+    """Answers one turn: filter, reset words, intent, memory, cache, model, filter."""
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Engine:
         cache: ReplyCache,
         semantic: SemanticCache | None,
         shared: SharedCalls,
+        screener: Screener,
         intents: IntentChooser,
         provider: Provider,
         observer: TurnObserver,
@@ -47,6 +51,7 @@ class Engine:
         self._cache = cache
         self._semantic = semantic
         self._shared = shared
+        self._screener = screener
         self._intents = intents
         self._prompting = Prompting(memory, settings.memory.max_prompt_tokens)
         self._provider = provider
@@ -60,15 +65,25 @@ class Engine:
         """
         ask = live.ask
         assistant = self._assistants.get(ask.assistant)
+        screening = self._screener.screening(assistant.name)
+        verdict = screen_input(live, screening)
+        if verdict.stops:
+            self._refuse(live, verdict, assistant)
+            return
+        ask = live.ask
         if asks_to_forget(ask.input.text, assistant.settings.reset_words) and not ask.input.media:
             await self._forget(live, assistant)
             return
         choice = await self._intents.choose(assistant.name, ask, budget)
         question = await self._prompting.question(ask, assistant, choice)
         if question.personal or ask.options.bypass_cache:
-            await self._take(live, self._provider.generate(question.prompt, budget), assistant)
+            await self._take(live, self._provider.generate(question.prompt, budget), screening, assistant)
         else:
-            await self._ask_cache(live, question.prompt, assistant, budget)
+            await self._ask_cache(live, question.prompt, screening, assistant, budget)
+
+    def _refuse(self, live: LiveTurn, verdict: Action, assistant: Assistant) -> None:
+        sentence, live.turn.finish_reason = sentence_of(verdict, Direction.INPUT, assistant.settings.texts)
+        live.add(sentence)
 
     async def _forget(self, live: LiveTurn, assistant: Assistant) -> None:
         conversation = live.turn.name.conversation
@@ -77,14 +92,16 @@ class Engine:
         live.add(assistant.settings.texts.reset_done)
         live.turn.finish_reason = FinishReason.FLOW
 
-    async def _ask_cache(self, live: LiveTurn, prompt: Prompt, assistant: Assistant, budget: Budget) -> None:
+    async def _ask_cache(
+        self, live: LiveTurn, prompt: Prompt, screening: Screening, assistant: Assistant, budget: Budget
+    ) -> None:
         key = reply_key(assistant.version, prompt)
         known = await self._cache.get(key)
         partition = self._partition(live.ask, assistant, prompt)
         if known is None and partition is not None and self._semantic is not None:
             known = await self._semantic.get(prompt.messages[-1].text, partition, budget)
         if known is not None:
-            self._give(live, known)
+            self._give(live, known, screening, assistant)
             return
         # The call may outlive the turn that began it, if others wait for it too: its time
         # is that of a turn, not what this caller has left.
@@ -93,7 +110,7 @@ class Engine:
             outcome = CacheOutcome.MISS if call.leads else CacheOutcome.COALESCED
             live.turn.cache_outcome = outcome
             self._observer.cache_used(outcome)
-            await self._take(live, call.chunks(), assistant)
+            await self._take(live, call.chunks(), screening, assistant)
         turn = live.turn
         if outcome is CacheOutcome.MISS and turn.finish_reason is FinishReason.STOP:
             reply = CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage)
@@ -112,12 +129,19 @@ class Engine:
             return None
         return partition_key(assistant.version, prompt)
 
-    def _give(self, live: LiveTurn, known: CachedReply) -> None:
+    def _give(self, live: LiveTurn, known: CachedReply, screening: Screening, assistant: Assistant) -> None:
         live.turn.cache_outcome = CacheOutcome.HIT
         self._observer.cache_used(CacheOutcome.HIT)
         live.turn.model = known.model
         live.turn.finish_reason = known.finish_reason
-        live.add(known.text)
+        # The lists may have changed since the reply was kept.
+        screened, sentence = screening.check(known.text, Direction.OUTPUT), ""
+        if screened.action.stops:
+            sentence, live.turn.finish_reason = sentence_of(screened.action, Direction.OUTPUT, assistant.settings.texts)
+        live.add(sentence or screened.text)
 
-    async def _take(self, live: LiveTurn, chunks: AsyncGenerator[Chunk, None], assistant: Assistant) -> None:
-        await ModelReply(live, self._settings, self._observer).take(chunks, assistant.settings.texts)
+    async def _take(
+        self, live: LiveTurn, chunks: AsyncGenerator[Chunk, None], screening: Screening, assistant: Assistant
+    ) -> None:
+        reply = ModelReply(live, screening, self._settings, self._observer)
+        await reply.take(chunks, assistant.settings.texts)

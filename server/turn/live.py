@@ -45,6 +45,7 @@ class LiveTurn:
         "claimed",
         "epoch",
         "events",
+        "hidden",
         "linger",
         "listeners",
         "owed",
@@ -81,6 +82,8 @@ class LiveTurn:
         self.linger: asyncio.TimerHandle | None = None
         self.stop_reason: DomainError | None = None
         self.task: asyncio.Task[None] | None = None
+        self.hidden = False
+        """Whether a part of what was said must not be kept."""
         self._reply: list[str] = []
         self._digest = input_digest
 
@@ -101,6 +104,13 @@ class LiveTurn:
             self._digest = self.input_digest
             self.ask = msgspec.structs.replace(self.ask, input=content)
             self.turn.input = content
+
+    def hide(self, content: Content) -> None:
+        """Keeps this, which the filter left, in the place of what was said."""
+        self._digest = self.input_digest
+        self.ask = msgspec.structs.replace(self.ask, input=content)
+        self.turn.input = content
+        self.hidden = True
 
     def check_same(self, ask: Ask) -> None:
         """Raises ``RequestIdReused`` if ``ask`` has another input than this turn."""

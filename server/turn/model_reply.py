@@ -7,12 +7,15 @@ from contextlib import aclosing
 import structlog
 
 from server.domain import FinishReason, ProgressStage, ReplacementCause
+from server.filter.base import Screened, Screening
+from server.filter.entries import Action, Direction
 from server.llm.base import Chunk, ErrorClass, ProviderError
 from server.settings import TextSettings, TurnSettings
 from server.turn.live import LiveTurn
 from server.turn.observer import TurnObserver
 from server.turn.pace import Pace
 from server.turn.provider_errors import to_domain_error
+from server.turn.screen import sentence_of
 
 _log = structlog.get_logger()
 
@@ -20,8 +23,14 @@ _log = structlog.get_logger()
 class ModelReply:
     """Takes the chunks of one reply into a turn."""
 
-    def __init__(self, live: LiveTurn, settings: TurnSettings, observer: TurnObserver) -> None:
+    def __init__(self, live: LiveTurn, screening: Screening, settings: TurnSettings, observer: TurnObserver) -> None:
         self._live = live
+        self._screening = screening
+        self._said = screening.stream(Direction.OUTPUT)
+        self._thought = screening.stream(Direction.OUTPUT) if live.ask.options.include_reasoning else None
+        self._anew = False
+        """Whether the next text takes the place of what was shown."""
+        self._stopped = Action.PASS
         self._most = settings.max_reply_characters
         self._room = self._most
         self._visible = False
@@ -51,38 +60,66 @@ class ModelReply:
             self._pace.close()
         if turn.finish_reason is FinishReason.PROVIDER_BLOCKED:
             self._live.replace(texts.provider_blocked, ReplacementCause.FILTERED)
-        else:
-            self._observer.model_answered(turn.model, time.monotonic() - began)
+            return
+        if self._stopped.stops:
+            sentence, turn.finish_reason = sentence_of(self._stopped, Direction.OUTPUT, texts)
+            self._live.replace(sentence, ReplacementCause.FILTERED)
+        self._observer.model_answered(turn.model, time.monotonic() - began)
 
     async def _take_chunks(self, chunks: AsyncGenerator[Chunk, None]) -> None:
         turn = self._live.turn
         async for chunk in chunks:
             self._take_one(chunk)
+            if self._stopped.stops:
+                # Leaving the loop closes the call: what the model would still say is nobody's to pay for.
+                self._pace.drop()
+                return
             if chunk.finish is not None or self._room < 0:
                 turn.finish_reason = FinishReason.LENGTH if self._room < 0 else chunk.finish or FinishReason.STOP
                 turn.usage = chunk.usage
                 break
+        if turn.finish_reason is not FinishReason.UNSPECIFIED:
+            self._end()
         self._pace.flush()
         if turn.finish_reason is FinishReason.UNSPECIFIED:
             raise ProviderError(ErrorClass.INCOMPLETE, "the provider ended without a finish reason", model=turn.model)
-        if not self._visible and turn.finish_reason is not FinishReason.PROVIDER_BLOCKED:
+        if not self._visible and not self._stopped.stops and turn.finish_reason is not FinishReason.PROVIDER_BLOCKED:
             raise ProviderError(ErrorClass.INCOMPLETE, "the reply holds nothing visible", model=turn.model)
 
     def _take_one(self, chunk: Chunk) -> None:
         if chunk.model:
             self._live.turn.model = chunk.model
         if chunk.restart:
-            self._room, self._visible = self._most, False
-        if chunk.reasoning and self._live.ask.options.include_reasoning:
-            self._live.reason(chunk.reasoning)
-        if chunk.text:
+            self._room, self._visible, self._anew = self._most, False, True
+            self._said = self._screening.stream(Direction.OUTPUT)
+        if chunk.reasoning and self._thought is not None:
+            self._think(self._thought.feed(chunk.reasoning))
+        if chunk.text and not self._stopped.stops:
             self._room -= len(chunk.text)
             self._visible = self._visible or not chunk.text.isspace()
-            text = chunk.text if self._room >= 0 else chunk.text[: self._room]
-            if chunk.restart:
-                self._pace.begin_anew(text)
-            else:
-                self._pace.add(text)
+            self._show(self._said.feed(chunk.text if self._room >= 0 else chunk.text[: self._room]))
+
+    def _end(self) -> None:
+        """What was still held back is decided now."""
+        if self._thought is not None:
+            self._think(self._thought.close())
+        if not self._stopped.stops:
+            self._show(self._said.close())
+
+    def _show(self, screened: Screened) -> None:
+        if screened.action.stops:
+            self._stopped = screened.action
+        if screened.text and self._anew:
+            self._anew = False
+            self._pace.begin_anew(screened.text)
+        elif screened.text:
+            self._pace.add(screened.text)
+
+    def _think(self, screened: Screened) -> None:
+        if screened.action.stops:
+            self._stopped = screened.action
+        if screened.text:
+            self._live.reason(screened.text)
 
     def _failed(self, error: ProviderError) -> None:
         self._observer.model_failed(error.model, error.kind)

@@ -8,6 +8,7 @@ import structlog
 
 from server.cache.base import ReplyCache, SemanticCache
 from server.cache.coalesce import SharedCalls
+from server.filter.base import Screener
 from server.llm.base import Provider
 from server.memory.base import Memory
 from server.routing.base import IntentChooser
@@ -40,6 +41,7 @@ class TurnRoom:
         memory: Memory,
         cache: ReplyCache,
         shared: SharedCalls,
+        screener: Screener,
         intents: IntentChooser,
         provider: Provider,
         observer: TurnObserver,
@@ -55,7 +57,9 @@ class TurnRoom:
         assistants = Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
         register = Register(limits.linger_seconds, limits.keep_ended_seconds)
         lanes = Lanes(limits.max_waiting_per_conversation)
-        engine = Engine(settings, assistants, store, memory, cache, semantic, shared, intents, provider, observer)
+        engine = Engine(
+            settings, assistants, store, memory, cache, semantic, shared, screener, intents, provider, observer
+        )
         self.register = register
         self._shared = shared
         self._admission = Admission(limits, register, settings.node_id)

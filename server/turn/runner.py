@@ -222,11 +222,12 @@ class Runner:
     async def _write(self, live: LiveTurn, turn: Turn) -> None:
         events = live.recorded() if live.owed or live.ask.repeatable else ()
         if not live.owed:
-            await self._store.finish(turn, live.ask, events)
+            await self._store.finish(turn, live.ask, events, input_digest=live.input_digest)
             live.turn = turn
             return
         try:
-            await self._store.finish_owed(turn, events, epoch=live.epoch)
+            kept = turn.input if live.hidden else None
+            await self._store.finish_owed(turn, events, epoch=live.epoch, kept_input=kept)
         except StaleEpoch:
             # A later claim exists, so a later worker answers: this one must say nothing.
             _log.warning("stale_worker", turn=str(turn.name), epoch=live.epoch)

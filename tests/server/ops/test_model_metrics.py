@@ -1,6 +1,7 @@
 from prometheus_client import CollectorRegistry
 
 from server.domain import Usage
+from server.filter.entries import Action, Direction
 from server.ops.metrics import PREFIX, Metrics
 
 
@@ -39,3 +40,21 @@ def test_routing_is_counted() -> None:
     assert value("model_breaker_open", model="m") == 0.5
     models.breaker_changed("m", "open")
     assert value("model_breaker_open", model="m") == 1.0
+
+
+def test_the_filter_is_counted() -> None:
+    metrics = Metrics(CollectorRegistry())
+    for _ in range(2):
+        metrics.filter.hit(Direction.OUTPUT, "ads", Action.MASK)
+    metrics.filter.hit(Direction.INPUT, "ads", Action.BLOCK)
+    metrics.filter.lexicon_loaded(1200, 0.25)
+    metrics.filter.lexicon_refused()
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(PREFIX + name, labels)
+
+    assert value("filter_hits_total", direction="output", tag="ads", action="mask") == 2
+    assert value("filter_hits_total", direction="input", tag="ads", action="block") == 1
+    assert value("lexicon_entries") == 1200
+    assert value("lexicon_load_seconds") == 0.25
+    assert value("lexicon_refused_total") == 1

@@ -13,6 +13,9 @@ from server.budget import Budget
 from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.domain import Ask, Content, Event, FinishReason, Owed, Turn, TurnName, TurnOptions, Usage
+from server.filter.base import Screener
+from server.filter.screening import ListScreener
+from server.filter.word_stream import Words
 from server.llm.base import Chunk, Prompt
 from server.memory.recall import RecentRounds
 from server.routing import base as routing
@@ -136,6 +139,11 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
             await asyncio.sleep(0.001)
 
 
+def no_words() -> Words:
+    """For assistants without a policy, whose texts nobody looks through."""
+    raise AssertionError("no list is asked for")
+
+
 OpenRoom = Callable[..., Awaitable[TurnRoom]]
 
 
@@ -154,6 +162,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
         *,
         drain: float = 5.0,
         wrap: Callable[[TurnStore], TurnStore] = lambda store: store,
+        screener: Screener | None = None,
     ) -> AsyncIterator[TurnRoom]:
         settings = settings or Settings()
         async with open_sqlite(tmp_path / "turns.db") as store:
@@ -163,6 +172,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
                 memory=RecentRounds(store.recent_rounds, 100),
                 cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
                 shared=SharedCalls(),
+                screener=screener or ListScreener(no_words, {}),
                 intents=Intents(settings.assistants, model, routing.Unobserved()),
                 provider=model,
                 observer=Unobserved(),
