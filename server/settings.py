@@ -744,6 +744,62 @@ class FilterSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = field(default_factory=lambda: {"default": PolicySettings()})
 
 
+class ModerationSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second opinion on what people and models say, from a service of the operator's over HTTP."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description='Where `{"direction", "assistant", "text"}` is posted as JSON; the answer is `{"allow": true}`, or `{"allow": false, "tag": "…", "action": "block"}`. Empty: nobody is asked.'
+        ),
+    ] = ""
+    api_key: Annotated[Secret, Meta(description="Sent as a bearer token, as `env:NAME` or `file:PATH`.")] = field(
+        default_factory=lambda: Secret("")
+    )
+    plain_http: Annotated[
+        bool, Meta(description="Allows an address beyond loopback without TLS. For a closed network only.")
+    ] = False
+    assistants: Annotated[
+        tuple[str, ...], Meta(description="The assistants whose texts are sent there. Empty: all of them.")
+    ] = ()
+    input: Annotated[bool, Meta(description="Whether it is asked about what people say.")] = True
+    output: Annotated[
+        bool,
+        Meta(
+            description="Whether it is asked about what models say. A reply is then shown in windows, each as soon as it is approved, and no longer character by character."
+        ),
+    ] = True
+    budget_seconds: Annotated[
+        float, Meta(description="Seconds a question may take, waiting for a free place included.", gt=0, le=30)
+    ] = 1.0
+    when_unavailable: Annotated[
+        Literal["allow", "block"],
+        Meta(description="What a text is that got no answer in time, or none that can be read."),
+    ] = "block"
+    max_calls: Annotated[int, Meta(description="Questions at a time; others wait within their budget.", ge=1)] = 64
+    text_characters: Annotated[
+        int, Meta(description="Characters of one question at most; longer texts are asked about in parts.", ge=100)
+    ] = 4000
+    window_characters: Annotated[
+        int,
+        Meta(
+            description="Characters of a reply after which it is asked about at the latest. A sentence that ends before does not wait for them.",
+            ge=10,
+            le=2000,
+        ),
+    ] = 120
+    least_characters: Annotated[
+        int, Meta(description="Characters of a reply below which the end of a sentence is no reason to ask.", ge=1)
+    ] = 12
+    context_characters: Annotated[
+        int,
+        Meta(
+            description="Characters before a window or part that are sent along, so that nothing hides at its edge.",
+            ge=0,
+        ),
+    ] = 80
+
+
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of the service."""
 
@@ -771,6 +827,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=dict
     )
     filter: FilterSettings = FilterSettings()
+    moderation: ModerationSettings = ModerationSettings()
     node_id: Annotated[
         str,
         Meta(
