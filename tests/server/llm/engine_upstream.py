@@ -33,6 +33,8 @@ class Says:
     words: str = ""
     hangs: bool = False
     """Says nothing more behind the tokens."""
+    endless: bool = False
+    """Says the last tokens again and again."""
 
 
 @dataclass
@@ -91,6 +93,8 @@ class _Servicer(grpc.GenericRpcHandler):
         for at in range(0, len(says.ids), says.size):
             part = says.ids[at : at + says.size]
             chunk = pb.GenerateChunk(token_ids=part, prompt_tokens=read, completion_tokens=len(part))
+            await context.write(pb.GenerateResponse(chunk=chunk).SerializeToString())
+        while says.endless:
             await context.write(pb.GenerateResponse(chunk=chunk).SerializeToString())
         if says.hangs:
             await asyncio.Event().wait()

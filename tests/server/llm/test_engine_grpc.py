@@ -112,9 +112,9 @@ async def test_thoughts_are_told_from_text_where_the_template_opens_them() -> No
 
 
 async def test_a_stop_string_ends_the_reply_and_what_was_its_beginning_only_does_not() -> None:
-    engine = Engine("vllm", answers=[Says(tokens("一##二###三"), hangs=True)])
-    async with asking(engine, extra_body={"stop": ["###"]}) as backend:
-        taken, _ = await take(backend, prompt=ASKED)
+    engine = Engine("vllm", answers=[Says(tokens("一##二###三"), endless=True)])
+    async with asking(engine, extra_body={"stop": ["###"]}, total_seconds=3600) as backend:
+        taken, _ = await take(backend, Budget(3600), ASKED)
         assert (taken.text, taken.finish) == ("一##二", FinishReason.STOP)
         # The engine had missed it, so it is told.
         assert await engine.aborted.get() == "r1-x"
@@ -288,10 +288,12 @@ async def test_an_engine_that_was_started_again_with_another_tokeniser_is_read_w
 
 
 async def test_the_same_tokeniser_is_not_loaded_again_after_a_failure() -> None:
-    engine = Engine("vllm", answers=[Says(status=grpc.StatusCode.UNAVAILABLE), Says(tokens("好"))])
+    whole = Says(tokens("好"))
+    engine = Engine("vllm", answers=[whole, Says(status=grpc.StatusCode.UNAVAILABLE), whole])
     async with asking(engine) as backend:
-        assert (await failure(backend)).kind is ErrorClass.TRANSIENT
+        assert (await take(backend, prompt=ASKED))[0].text == "好"
         process = (await backend._tokenizer.ready(Budget(20))).process
+        assert (await failure(backend)).kind is ErrorClass.TRANSIENT
         assert (await take(backend, prompt=ASKED))[0].text == "好"
         assert (await backend._tokenizer.ready(Budget(20))).process is process
     assert engine.calls.count("GetTokenizer") == 2

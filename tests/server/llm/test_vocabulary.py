@@ -136,11 +136,12 @@ def test_a_text_ends_in_front_of_the_stop_string_that_is_complete_first(
 ) -> None:
     ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     expected = text[: min(ends)[1]] if ends else text
-    borders = [0, *sorted(min(place, len(text)) for place in places), len(text)]
-    found = StopStrings(stops)
-    parts = [found.feed(text[begin:end]) for begin, end in pairwise(borders)]
-    assert found.hit is bool(ends)
-    assert "".join(parts) + found.close() == expected
+    some = [0, *sorted(min(place, len(text)) for place in places), len(text)]
+    for borders in (some, range(len(text) + 1)):
+        found = StopStrings(stops)
+        parts = [found.feed(text[begin:end]) for begin, end in pairwise(borders)]
+        assert found.hit is bool(ends)
+        assert "".join(parts) + found.close() == expected
 
 
 def test_without_stop_strings_nothing_is_held_back() -> None:
