@@ -21,6 +21,10 @@ _MOST_CALLS: Final = 20
 """Calls of one turn, whatever they are counted as. Many keys that are refused one by one come near it."""
 
 
+_UNTROUBLED: Final = (False, 0)
+"""The rank of a model that is not tired and did not fail: none is better."""
+
+
 class Candidate:
     """A model, in one turn."""
 
@@ -74,13 +78,15 @@ class Candidates:
     def choose(self, now: float) -> Chosen | None:
         """What to call now, or ``None`` if nothing can be called at this moment."""
         best: Candidate | None = None
-        best_rank = (False, 0)
+        best_rank = _UNTROUBLED
         for candidate in self._all:
             model = candidate.model
             if candidate.ready_at <= now and self._may(candidate, now) and model.wait(now, candidate.closed) <= 0:
                 rank = (model.tired(now), candidate.failures + candidate.limited)
                 if best is None or rank < best_rank:
                     best, best_rank = candidate, rank
+                    if rank == _UNTROUBLED:
+                        break
         if best is None:
             return None
         key = best.model.keys.choose(now, best.closed)
