@@ -608,7 +608,7 @@ class RoutingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
         bool, Meta(description="Whether a question that one vendor refuses for its content is shown to the next.")
     ] = False
     restart_after_text: Annotated[
-        bool, Meta(description="Whether a reply that breaks off is begun anew by the next model.")
+        bool, Meta(description="Whether a reply that breaks off after text was shown is begun anew: by the next model, or by the same one where it is the only one.")
     ] = True
     breaker_window_seconds: Annotated[float, Meta(description="Seconds that the circuit breaker looks back.", gt=0)] = (
         30.0

@@ -52,9 +52,12 @@ class ModelMetrics:
             )
         read, cached, wrote, paid = used
         read(usage.input_token_count)
-        cached(usage.cached_input_token_count)
         wrote(usage.output_token_count)
-        paid(cost)
+        # Most calls have neither, and to count costs as much as all the rest of this.
+        if usage.cached_input_token_count:
+            cached(usage.cached_input_token_count)
+        if cost:
+            paid(cost)
 
     def failed_over(self, model: str, after_text: bool) -> None:
         """The next model took over from this one."""
