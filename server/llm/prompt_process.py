@@ -94,6 +94,8 @@ class PromptProcess:
             stderr=asyncio.subprocess.DEVNULL,
             cwd=_ROOT,
             env=_ENVIRONMENT,
+            # Ctrl-C in a terminal is for the service, which still needs this process while it drains.
+            start_new_session=True,
         )
         loaded = await self._asked(Load(self._archive), Loaded, budget.within(MAX_LOAD_SECONDS), ErrorClass.NOT_FOUND)
         return loaded.vocabulary

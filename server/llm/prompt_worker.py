@@ -36,7 +36,7 @@ from server.llm.tokenizer_bundle import UnusableBundle, read_bundle
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MAX_MEMORY_BYTES: Final = 3 << 30
+MAX_MEMORY_BYTES: Final = 2 << 30
 """Address space of this process. A tokeniser of 250,000 tokens takes less than a quarter of it."""
 
 MAX_PROCESSOR_SECONDS: Final = 30
