@@ -5,7 +5,9 @@ The rooms do not know each other: here the lists of the filter meet the log of t
 
 import asyncio
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -29,6 +31,7 @@ from server.filter.base import (
 )
 from server.filter.entries import Direction, Entry
 from server.filter.entry_record import from_json, to_json
+from server.filter.list_rows import default_boundary
 from server.filter.policy import Policy
 from server.filter.trial import judged
 from server.store.audit import AuditLog, AuditRow, Kept
@@ -41,9 +44,6 @@ _log = structlog.get_logger(__name__)
 MAX_CHANGED: Final = 10_000
 """Entries that administrators may have added or withdrawn at a time. Each is read at every start and gone
 through at every change; more of them belong into a file."""
-
-_CHINESE: Final = range(0x3400, 0x323B0)
-"""Code points from the first Chinese character to the last, and little else."""
 
 
 class LexiconAdministration(LexiconAdmin):
@@ -109,7 +109,7 @@ class LexiconAdministration(LexiconAdmin):
             raise ResourceNotFound(f"assistants/{assistant}")
         # A long text against many words takes its time, which running turns need not spend.
         occurrences = await asyncio.to_thread(self._lexicon.occurrences, text, direction)
-        return judged(text, self._lexicon.fold(text), occurrences, self._policies.get(assistant), direction)
+        return judged(text, occurrences, self._policies.get(assistant), direction)
 
     async def changes(self, page_size: int, page_token: str) -> ChangePage:
         """See :meth:`server.filter.base.LexiconAdmin.changes`."""
@@ -133,7 +133,7 @@ class LexiconAdministration(LexiconAdmin):
     async def _add(self, new: NewEntry, admin: str) -> ListedEntry:
         async with self._one_at_a_time:
             after = _listed(new, self._lexicon.fold(new.word))
-            self._lexicon.check(after)
+            self._check(after)
             before = self._changed.get(after.entry.id)
             if before != after:
                 if before is None:
@@ -148,11 +148,11 @@ class LexiconAdministration(LexiconAdmin):
                 restored = before.origin is Origin.WITHDRAWN
                 await self._make(ChangeKind.RESTORED if restored else ChangeKind.REMOVED, admin, before, None)
                 return None
-            before = await asyncio.to_thread(_find, self._lexicon.listed(), entry_id)
-            if before is None:
+            forms = await asyncio.to_thread(_find, self._lexicon.listed(), entry_id)
+            if not forms:
                 raise ResourceNotFound(f"lexiconEntries/{entry_id}")
             self._check_room()
-            withdrawal = _withdrawal(before)
+            before, withdrawal = _withdrawal(forms, self._lexicon.fold(forms[0].entry.word))
             await self._make(ChangeKind.REMOVED, admin, before, withdrawal)
             return withdrawal
 
@@ -198,6 +198,12 @@ class LexiconAdministration(LexiconAdmin):
         await self._audit.append(row, keep=keep, drop=() if before is None else (before.entry.id,))
         _log.info("lexicon_changed", admin=admin, change=kind.value, entry=entry.id, tag=entry.tag)
 
+    def _check(self, entry: ListedEntry) -> None:
+        try:
+            self._lexicon.check(entry)
+        except InvalidField as error:
+            raise InvalidField(f"entry.{error.field}", error.rule) from None
+
     def _check_room(self) -> None:
         if len(self._changed) >= MAX_CHANGED:
             raise InvalidField("entry", f"would be change {MAX_CHANGED + 1} to the lists; move them into a file first")
@@ -220,18 +226,19 @@ class LexiconAdministration(LexiconAdmin):
 def _overlay(changed: Collection[ListedEntry]) -> Overlay:
     return Overlay(
         tuple(each for each in changed if each.origin is Origin.ADDED),
-        frozenset(each.folded for each in changed if each.origin is Origin.WITHDRAWN),
+        frozenset(
+            form for each in changed if each.origin is Origin.WITHDRAWN for form in (each.folded, *each.variants)
+        ),
     )
 
 
 def _listed(new: NewEntry, folded: str) -> ListedEntry:
-    own_word = new.boundary == "word" or (not new.boundary and any(ord(each) in _CHINESE for each in folded))
     entry = Entry(
         id=_id_of("allowed" if new.allows else "added", folded),
         word=new.word,
         tag=new.tag,
         level=new.level,
-        boundary="word" if own_word else "any",
+        boundary=new.boundary or default_boundary(folded),
         direction=new.direction,
         action=new.action,
         replacement=new.replacement,
@@ -239,9 +246,12 @@ def _listed(new: NewEntry, folded: str) -> ListedEntry:
     return ListedEntry(entry, folded, Origin.ADDED, allows=new.allows)
 
 
-def _withdrawal(before: ListedEntry) -> ListedEntry:
+def _withdrawal(forms: Sequence[ListedEntry], folded: str) -> tuple[ListedEntry, ListedEntry]:
+    """The entry itself of all the forms under which a line of a list is looked for, and its withdrawal."""
+    before = next((each for each in forms if each.folded == folded), forms[0])
     entry = msgspec.structs.replace(before.entry, id=_id_of("withdrawn", before.folded))
-    return msgspec.structs.replace(before, entry=entry, origin=Origin.WITHDRAWN)
+    variants = tuple(each.folded for each in forms if each is not before)
+    return before, ListedEntry(entry, before.folded, Origin.WITHDRAWN, allows=before.allows, variants=variants)
 
 
 def _id_of(kind: str, folded: str) -> str:
@@ -249,8 +259,8 @@ def _id_of(kind: str, folded: str) -> str:
     return f"{kind}:{hashlib.blake2b(folded.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
-def _find(entries: Sequence[ListedEntry], entry_id: str) -> ListedEntry | None:
-    return next((each for each in entries if each.entry.id == entry_id), None)
+def _find(entries: Sequence[ListedEntry], entry_id: str) -> list[ListedEntry]:
+    return [each for each in entries if each.entry.id == entry_id]
 
 
 def _select(
@@ -258,13 +268,22 @@ def _select(
 ) -> tuple[tuple[ListedEntry, ...], int | None]:
     """Up to ``limit`` entries from the position ``start`` on, and the position behind them if more follow."""
     found: list[ListedEntry] = []
-    for position in range(start, len(changed) + len(listed)):
-        each = changed[position] if position < len(changed) else listed[position - len(changed)]
+    first = len(changed)
+    # The files' entries are sorted by their words, so those with one beginning lie together.
+    jump = first + bisect_left(listed, query.prefix, key=_folded)
+    for position in chain(range(start, first), range(max(start, jump), first + len(listed))):
+        each = changed[position] if position < first else listed[position - first]
+        if position >= first and not each.folded.startswith(query.prefix):
+            break
         if _matches(each, query):
             if len(found) == limit:
                 return tuple(found), position
             found.append(each)
     return tuple(found), None
+
+
+def _folded(each: ListedEntry) -> str:
+    return each.folded
 
 
 def _matches(each: ListedEntry, query: EntryQuery) -> bool:

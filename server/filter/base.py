@@ -6,7 +6,7 @@ Values and protocols alone; nothing here knows how words are found, or where cha
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -114,6 +114,8 @@ class ListedEntry(msgspec.Struct, frozen=True):
     origin: Origin = Origin.LIST
     allows: bool = False
     """Words that are looked for do not count inside of this one."""
+    variants: tuple[str, ...] = ()
+    """Of a withdrawal: other forms, folded, under which the lists have the word and which count no more either."""
 
 
 class EntryQuery(msgspec.Struct, frozen=True):
@@ -126,7 +128,7 @@ class EntryQuery(msgspec.Struct, frozen=True):
 
 
 class EntryPage(msgspec.Struct, frozen=True):
-    """A page of entries, in the order of the lists, those of administrators first."""
+    """A page of entries: those of administrators first, then those of the files by their folded words."""
 
     entries: tuple[ListedEntry, ...]
     next_page_token: str
@@ -182,8 +184,8 @@ class NewEntry(msgspec.Struct, frozen=True):
     word: str
     tag: str = "default"
     level: int = 0
-    boundary: str = ""
-    """``any``, ``word``, or empty for what its script suggests."""
+    boundary: Literal["", "any", "word"] = ""
+    """Empty for what its script suggests."""
     direction: Direction = Direction.BOTH
     action: Action | None = None
     replacement: str = ""
@@ -245,8 +247,9 @@ class ChangeableLexicon(Protocol):
     """The word lists in force, as :class:`LexiconAdmin` needs them. Keeps no changes: its caller does."""
 
     def listed(self) -> Sequence[ListedEntry]:
-        """The entries of the files that are in force, in their order: without the overlay, and without withdrawn
-        words. Immutable, and may be long: it is read in a thread."""
+        """The entries of the files that are in force, in the order of their folded words: without the overlay, and
+        without withdrawn words. A word with variants is there once for each, under one id. Immutable, and may be
+        long: it is read in a thread."""
         ...
 
     def fold(self, word: str) -> str:

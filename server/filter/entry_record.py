@@ -22,6 +22,7 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     action: str | None = None
     replacement: str = ""
     allows: bool = False
+    variants: tuple[str, ...] = ()
 
 
 _decode: Final = msgspec.json.Decoder(_Record).decode
@@ -42,6 +43,7 @@ def to_json(listed: ListedEntry) -> str:
         action=None if entry.action is None else entry.action.name.lower(),
         replacement=entry.replacement,
         allows=listed.allows,
+        variants=listed.variants,
     )
     return msgspec.json.encode(record).decode()
 
@@ -65,7 +67,7 @@ def from_json(text: str) -> ListedEntry:
         action=None if record.action is None else Action[record.action.upper()],
         replacement=record.replacement,
     )
-    return ListedEntry(entry, record.folded, Origin(record.origin), allows=record.allows)
+    return ListedEntry(entry, record.folded, Origin(record.origin), allows=record.allows, variants=record.variants)
 
 
 _NAMES: Final[dict[Direction, Literal["input", "output", "both"]]] = {

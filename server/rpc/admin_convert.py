@@ -1,6 +1,6 @@
 """Between the messages of ``AdminService`` and values. Pure; requests are checked before."""
 
-from typing import Final
+from typing import Final, Literal
 
 from server.filter.base import (
     Change,
@@ -29,7 +29,7 @@ _DIRECTIONS: Final = {
     pb.LexiconEntry.INPUT: Direction.INPUT,
     pb.LexiconEntry.OUTPUT: Direction.OUTPUT,
 }
-_BOUNDARIES: Final = {
+_BOUNDARIES: Final[dict[pb.LexiconEntry.Boundary.ValueType, Literal["", "any", "word"]]] = {
     pb.LexiconEntry.BOUNDARY_UNSPECIFIED: "",
     pb.LexiconEntry.ANYWHERE: "any",
     pb.LexiconEntry.OWN_WORD: "word",

@@ -92,8 +92,9 @@ class AdminServiceServicer(object):
     """
 
     def ListLexiconEntries(self, request, context):
-        """Lists entries: first those of administrators, then those of the files in
-        their order. A reload between two pages may repeat or skip some.
+        """Lists entries: first those of administrators, then those of the files by
+        their folded words, one for each variant. A reload between two pages may
+        repeat or skip some.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,10 +118,10 @@ class AdminServiceServicer(object):
     def RemoveLexiconEntry(self, request, context):
         """Removes an entry.
 
-        One that was added is gone. The word of one in a file is withdrawn: it is
-        not looked for any more, whatever line of whatever file has it, and stands
-        in the list as an entry of the origin `WITHDRAWN`. Removing that one lets
-        the files count again.
+        One that was added is gone. The word of one in a file is withdrawn, with
+        its variants: it is not looked for any more, whatever line of whatever file
+        has it, and stands in the list as an entry of the origin `WITHDRAWN`.
+        Removing that one lets the files count again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

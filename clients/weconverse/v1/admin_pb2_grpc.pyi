@@ -45,8 +45,9 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     ListLexiconEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListLexiconEntriesRequest, _admin_pb2.ListLexiconEntriesResponse]
-    """Lists entries: first those of administrators, then those of the files in
-    their order. A reload between two pages may repeat or skip some.
+    """Lists entries: first those of administrators, then those of the files by
+    their folded words, one for each variant. A reload between two pages may
+    repeat or skip some.
     """
     TestText: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TestTextRequest, _admin_pb2.TestTextResponse]
     """Says what the filter would make of a text, and why, without keeping it."""
@@ -57,10 +58,10 @@ class AdminServiceStub:
     RemoveLexiconEntry: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveLexiconEntryRequest, _admin_pb2.RemoveLexiconEntryResponse]
     """Removes an entry.
 
-    One that was added is gone. The word of one in a file is withdrawn: it is
-    not looked for any more, whatever line of whatever file has it, and stands
-    in the list as an entry of the origin `WITHDRAWN`. Removing that one lets
-    the files count again.
+    One that was added is gone. The word of one in a file is withdrawn, with
+    its variants: it is not looked for any more, whatever line of whatever file
+    has it, and stands in the list as an entry of the origin `WITHDRAWN`.
+    Removing that one lets the files count again.
     """
     ReloadLexicon: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReloadLexiconRequest, _admin_pb2.ReloadLexiconResponse]
     """Reads the files anew, without waiting for the next look at them.
@@ -88,8 +89,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListLexiconEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListLexiconEntriesRequest, _admin_pb2.ListLexiconEntriesResponse]  # type: ignore[assignment]
-    """Lists entries: first those of administrators, then those of the files in
-    their order. A reload between two pages may repeat or skip some.
+    """Lists entries: first those of administrators, then those of the files by
+    their folded words, one for each variant. A reload between two pages may
+    repeat or skip some.
     """
     TestText: _aio.UnaryUnaryMultiCallable[_admin_pb2.TestTextRequest, _admin_pb2.TestTextResponse]  # type: ignore[assignment]
     """Says what the filter would make of a text, and why, without keeping it."""
@@ -100,10 +102,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     RemoveLexiconEntry: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveLexiconEntryRequest, _admin_pb2.RemoveLexiconEntryResponse]  # type: ignore[assignment]
     """Removes an entry.
 
-    One that was added is gone. The word of one in a file is withdrawn: it is
-    not looked for any more, whatever line of whatever file has it, and stands
-    in the list as an entry of the origin `WITHDRAWN`. Removing that one lets
-    the files count again.
+    One that was added is gone. The word of one in a file is withdrawn, with
+    its variants: it is not looked for any more, whatever line of whatever file
+    has it, and stands in the list as an entry of the origin `WITHDRAWN`.
+    Removing that one lets the files count again.
     """
     ReloadLexicon: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReloadLexiconRequest, _admin_pb2.ReloadLexiconResponse]  # type: ignore[assignment]
     """Reads the files anew, without waiting for the next look at them.
@@ -134,8 +136,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListLexiconEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListLexiconEntriesResponse, _abc.Awaitable[_admin_pb2.ListLexiconEntriesResponse]]:
-        """Lists entries: first those of administrators, then those of the files in
-        their order. A reload between two pages may repeat or skip some.
+        """Lists entries: first those of administrators, then those of the files by
+        their folded words, one for each variant. A reload between two pages may
+        repeat or skip some.
         """
 
     @_abc_1.abstractmethod
@@ -164,10 +167,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.RemoveLexiconEntryResponse, _abc.Awaitable[_admin_pb2.RemoveLexiconEntryResponse]]:
         """Removes an entry.
 
-        One that was added is gone. The word of one in a file is withdrawn: it is
-        not looked for any more, whatever line of whatever file has it, and stands
-        in the list as an entry of the origin `WITHDRAWN`. Removing that one lets
-        the files count again.
+        One that was added is gone. The word of one in a file is withdrawn, with
+        its variants: it is not looked for any more, whatever line of whatever file
+        has it, and stands in the list as an entry of the origin `WITHDRAWN`.
+        Removing that one lets the files count again.
         """
 
     @_abc_1.abstractmethod
