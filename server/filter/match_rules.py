@@ -31,9 +31,16 @@ class Verdict(enum.Enum):
     """What is known of an occurrence."""
 
     MEANT = enum.auto()
-    NOT_MEANT = enum.auto()
     OPEN = enum.auto()
     """What comes next decides."""
+    PART_OF_A_CHARACTER = enum.auto()
+    """Not meant: it begins or ends within a source character that folds to several."""
+    GAP = enum.auto()
+    """Not meant: what stands between its characters makes it other words."""
+    GOES_ON = enum.auto()
+    """Not meant: Latin letters or digits go on beside it."""
+    NOT_A_WORD = enum.auto()
+    """Not meant: it lies across other words."""
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -67,13 +74,17 @@ class Surroundings:
             own_word: whether it has to be a word of its own.
         """
         folded = self._folded
-        if not folded.is_whole(start, end) or not _gaps_allow(folded, start, end) or self._goes_on_before(start):
-            return Verdict.NOT_MEANT
+        if not folded.is_whole(start, end):
+            return Verdict.PART_OF_A_CHARACTER
+        if not _gaps_allow(folded, start, end):
+            return Verdict.GAP
+        if self._goes_on_before(start):
+            return Verdict.GOES_ON
         if _is_latin(folded.content[end - 1]):
             if self._is_open(end):
                 return Verdict.OPEN
             if self._touches(end) and _is_latin(folded.content[end]):
-                return Verdict.NOT_MEANT
+                return Verdict.GOES_ON
         return self._own_word(start, end) if own_word else Verdict.MEANT
 
     def _is_open(self, end: int) -> bool:
@@ -110,7 +121,7 @@ class Surroundings:
         written = before.as_written + self._folded.as_written(left, right)
         if written != window and _has_edges(written, at, at + end - start):
             return Verdict.MEANT
-        return Verdict.NOT_MEANT
+        return Verdict.NOT_A_WORD
 
 
 def _has_edges(window: str, start: int, end: int) -> bool:

@@ -19,7 +19,7 @@ from server.filter.entries import Direction, Entry, Hit, Pattern
 from server.filter.fold import Folded, is_barrier
 from server.filter.invisible import Thinning
 from server.filter.match_rules import LEFT_CONTEXT, NOTHING_BEFORE, Before, Surroundings, Verdict
-from server.filter.matcher import Matcher, Prefixes
+from server.filter.matcher import Beginnings, Matcher
 
 
 class Words(Protocol):
@@ -28,7 +28,7 @@ class Words(Protocol):
     @property
     def matcher(self) -> Matcher: ...
     @property
-    def prefixes(self) -> Prefixes: ...
+    def prefixes(self) -> Beginnings: ...
     def pattern(self, number: int) -> Pattern:
         """By the number of the matcher's words."""
         ...
@@ -113,7 +113,7 @@ class WordStream:
         cut = folded.start(hold)
         while hold and folded.start(hold - 1) == cut and hold < len(folded.content):
             hold -= 1  # in the middle of a source character that folds to several
-        allowed = _Spans(self._allowed) if denied else None
+        allowed = Spans(self._allowed) if denied else None
         hits = [
             Hit(entry, self._position + folded.start(start), self._position + folded.end(end))
             for start, end, entry in denied
@@ -140,7 +140,7 @@ class WordStream:
         self._before = NOTHING_BEFORE if folded.gap(hold) else Before(content, written).last(LEFT_CONTEXT)
 
 
-class _Spans:
+class Spans:
     """Many stretches, asked in logarithmic time whether one of them covers another."""
 
     def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
