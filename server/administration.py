@@ -45,6 +45,9 @@ MAX_CHANGED: Final = 10_000
 """Entries that administrators may have added or withdrawn at a time. Each is read at every start and gone
 through at every change; more of them belong into a file."""
 
+MAX_TAGS: Final = 100
+"""Different tags among them: tags are labels of metrics."""
+
 
 class LexiconAdministration(LexiconAdmin):
     """:class:`server.filter.base.LexiconAdmin` over lists, and a log of what was done to them.
@@ -60,17 +63,23 @@ class LexiconAdministration(LexiconAdmin):
         policies: Mapping[str, Policy],
         assistants: Collection[str],
         clock: Callable[[], float],
+        *,
+        max_changed: int = MAX_CHANGED,
+        max_tags: int = MAX_TAGS,
     ) -> None:
         """Args:
         policies: by the name of the assistant; those without one look for nothing.
         assistants: all of them.
         clock: POSIX seconds.
+        max_changed, max_tags: of entries that were added or withdrawn; of those that were added.
         """
         self._lexicon = lexicon
         self._audit = audit
         self._policies = policies
         self._assistants = assistants
         self._clock = clock
+        self._max_changed = max_changed
+        self._max_tags = max_tags
         self._changed: dict[str, ListedEntry] = {}
         """What administrators added or withdrew, by id."""
         self._one_at_a_time = asyncio.Lock()
@@ -136,8 +145,7 @@ class LexiconAdministration(LexiconAdmin):
             self._check(after)
             before = self._changed.get(after.entry.id)
             if before != after:
-                if before is None:
-                    self._check_room()
+                self._check_room(after, before)
                 await self._make(ChangeKind.REPLACED if before else ChangeKind.ADDED, admin, before, after)
             return after
 
@@ -151,8 +159,8 @@ class LexiconAdministration(LexiconAdmin):
             forms = await asyncio.to_thread(_find, self._lexicon.listed(), entry_id)
             if not forms:
                 raise ResourceNotFound(f"lexiconEntries/{entry_id}")
-            self._check_room()
             before, withdrawal = _withdrawal(forms, self._lexicon.fold(forms[0].entry.word))
+            self._check_room(withdrawal, None)
             await self._make(ChangeKind.REMOVED, admin, before, withdrawal)
             return withdrawal
 
@@ -204,9 +212,16 @@ class LexiconAdministration(LexiconAdmin):
         except InvalidField as error:
             raise InvalidField(f"entry.{error.field}", error.rule) from None
 
-    def _check_room(self) -> None:
-        if len(self._changed) >= MAX_CHANGED:
-            raise InvalidField("entry", f"would be change {MAX_CHANGED + 1} to the lists; move them into a file first")
+    def _check_room(self, after: ListedEntry, before: ListedEntry | None) -> None:
+        if before is None and len(self._changed) >= self._max_changed:
+            raise InvalidField(
+                "entry", f"would be change {self._max_changed + 1} to the lists; move them into a file first"
+            )
+        tags = {each.entry.tag for each in self._changed.values() if each.origin is Origin.ADDED}
+        if after.origin is Origin.ADDED and len(tags | {after.entry.tag}) > self._max_tags:
+            raise InvalidField(
+                "entry.tag", f"would be tag {self._max_tags + 1} of added entries; use one that is there"
+            )
 
     async def _to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(change)
