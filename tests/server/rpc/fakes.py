@@ -26,12 +26,14 @@ from server.domain import (
     TurnState,
 )
 from server.errors import ResourceNotFound
+from server.filter.base import LexiconAdmin
 from server.ops.metrics import Metrics
 from server.rpc.interceptors.wrap import Around
 from server.serve import Port, serving
 from server.settings import GrpcSettings
 from server.store.base import TurnPage
 from server.turn.base import AssistantView, Delivery, Granted, Hello, Report, Revoked
+from weconverse.v1.admin_pb2_grpc import AdminServiceStub
 from weconverse.v1.channel_pb2_grpc import ChannelServiceStub
 from weconverse.v1.conversation_pb2_grpc import ConversationServiceStub
 
@@ -208,6 +210,7 @@ class Open:
         self.metrics = metrics
         self.conversation = ConversationServiceStub(channel)
         self.attaching = ChannelServiceStub(channel)
+        self.admin = AdminServiceStub(channel)
 
     def sample(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"weconverse_{name}", labels) or 0.0
@@ -225,6 +228,7 @@ async def open_server(
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
     tracer: Any = None,
+    lexicon: LexiconAdmin | None = None,
 ) -> AsyncIterator[Open]:
     turns, deliveries, metrics = FakeTurns(), FakeDeliveries(), Metrics()
     if ready is None:
@@ -240,6 +244,7 @@ async def open_server(
                 ready=ready,
                 metrics=metrics,
                 tracer=tracer,
+                lexicon=lexicon,
                 around=around,
             )
         )
