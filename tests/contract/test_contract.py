@@ -11,13 +11,17 @@ from google.protobuf.message import Message
 
 from server import domain
 from server.errors import InvalidField
-from server.rpc import checks
+from server.filter.base import ChangeKind, Origin, Why
+from server.filter.entries import Action
+from server.rpc import admin_checks, checks
+from weconverse.v1 import admin_pb2 as admin
 from weconverse.v1 import channel_pb2 as channel
 from weconverse.v1 import conversation_pb2 as pb
 
 SERVICES = (
     pb.DESCRIPTOR.services_by_name["ConversationService"],
     channel.DESCRIPTOR.services_by_name["ChannelService"],
+    admin.DESCRIPTOR.services_by_name["AdminService"],
 )
 TURN = "conversations/a/turns/b"
 
@@ -57,6 +61,21 @@ WHOLE: dict[str, tuple[Message, Callable[[Any], Any]]] = {
         checks.hello,
     ),
     "AttachRequest/result": (channel.AttachRequest(result=channel.DeliveryResult(turn=TURN)), checks.result),
+    "ListLexiconEntriesRequest": (admin.ListLexiconEntriesRequest(), admin_checks.list_entries),
+    "TestTextRequest": (
+        admin.TestTextRequest(text="问", direction=admin.LexiconEntry.INPUT),
+        admin_checks.try_text,
+    ),
+    "AddLexiconEntryRequest": (
+        admin.AddLexiconEntryRequest(entry=admin.LexiconEntry(word="加微信")),
+        admin_checks.add,
+    ),
+    "RemoveLexiconEntryRequest": (
+        admin.RemoveLexiconEntryRequest(name="lexiconEntries/ads.csv:1"),
+        admin_checks.remove,
+    ),
+    "ReloadLexiconRequest": (admin.ReloadLexiconRequest(), lambda request: None),
+    "ListLexiconAuditRequest": (admin.ListLexiconAuditRequest(), admin_checks.list_audit),
 }
 
 
@@ -136,12 +155,27 @@ def test_enumerations_have_the_numbers_of_the_contract(ours: Any, theirs: Any, l
     assert here == there
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Action, admin.LexiconEntry.Action),
+        (Origin, admin.LexiconEntry.Origin),
+        (Why, admin.TestTextResponse.Occurrence.Verdict),
+        (ChangeKind, admin.LexiconChange.Kind),
+    ],
+)
+def test_enumerations_of_administrators_have_the_names_of_the_contract(ours: Any, theirs: Any) -> None:
+    unspecified, *names = theirs.keys()
+    assert unspecified.endswith("_UNSPECIFIED")
+    assert names == [member.name for member in ours]
+
+
 # --- the words ---------------------------------------------------------------------------
 
 
 def test_everything_is_explained() -> None:
     folder = Path(__file__).parents[2] / "proto/weconverse/v1"
-    for file in (pb.DESCRIPTOR, channel.DESCRIPTOR):
+    for file in (pb.DESCRIPTOR, channel.DESCRIPTOR, admin.DESCRIPTOR):
         lines = (folder / file.name.rpartition("/")[2]).read_text(encoding="utf-8").splitlines()
         bare = [
             line.strip()
