@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from program.settings import SettingsError
 from server.errors import ShuttingDown
 from server.rpc.options import server_options
 from server.serve import credentials_of
-from server.settings import GrpcSettings, TlsSettings
+from server.settings import CallerSettings, GrpcSettings, TlsSettings
+from tests.server.rpc.fake_lexicon import FakeLexicon
 from tests.server.rpc.fakes import Open, open_server
-from weconverse.v1 import channel_pb2
+from weconverse.v1 import admin_pb2, channel_pb2
 from weconverse.v1 import conversation_pb2 as pb
 
 ASK = pb.ConverseRequest(conversation="conversations/a", input={"parts": [{"text": "问"}]})
@@ -108,6 +110,24 @@ async def test_a_client_certificate_names_the_caller(tmp_path: Path) -> None:
             assert [ask.caller for ask in server.turns.asks] == ([caller] if caller else [])
     async with open_server(settings) as server:
         assert await converse(server) == "UNAVAILABLE"  # without TLS at all
+
+
+async def test_a_certificate_makes_no_administrator(tmp_path: Path) -> None:
+    authority, token = Authority("ours"), hashlib.sha256(b"admin").hexdigest()
+    settings = GrpcSettings(
+        address="127.0.0.1:0",
+        tls=write_tls(tmp_path, authority, mutual=True),
+        admins=(CallerSettings(name="王", token_sha256=(token,)),),
+    )
+    key, certificate = authority.issue("adapter")
+    credentials = grpc.ssl_channel_credentials(authority.pem, key, certificate)
+    async with open_server(settings, credentials=credentials, lexicon=FakeLexicon()) as server:
+        reload = server.admin.ReloadLexicon
+        for wrong in (None, (("authorization", "Bearer other"),)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await reload(admin_pb2.ReloadLexiconRequest(), metadata=wrong)
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        await reload(admin_pb2.ReloadLexiconRequest(), metadata=(("authorization", "Bearer admin"),))
 
 
 async def test_certificates_are_read_again(tmp_path: Path) -> None:
