@@ -5,6 +5,7 @@ it, and the service only reads the outcome, so that running streams go on meanwh
 """
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ _ROOT: Final = Path(server.__file__).parent.parent
 _ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 """Nothing of this program's own environment, where keys may be."""
 
+_OUTCOME: Final = "outcome"
 _SECTIONS: Final = ("words", "written", "numbers", "begins", "automaton")
 
 
@@ -99,22 +101,31 @@ def build(job: Job) -> Compiled:
     return compile_rows(read_rows(job), plain=job.plain)
 
 
-async def build_lists(files: Sequence[FileState], job: Job, budget: Budget) -> Compiled:
+async def build_lists(
+    files: Sequence[FileState], job: Job, budget: Budget, *, max_in_thread: int = MAX_IN_THREAD
+) -> Compiled:
     """Reads and compiles off the event loop, beside the service if it is much.
+
+    Args:
+        max_in_thread: bytes of lists up to which a thread does it.
 
     Raises:
         ListError: naming file, line, rule and remedy.
         BuildFailed: if the process that builds ended, or took too long.
     """
-    if sum(file.size for file in files) <= MAX_IN_THREAD:
+    if sum(file.size for file in files) <= max_in_thread:
         return await asyncio.to_thread(build, job)
+    folder: Path | None = None
     try:
-        with tempfile.TemporaryDirectory(prefix="weconverse-lists-") as folder:
-            outcome = Path(folder) / "outcome"
-            await _run(Order(job, str(outcome)), budget)
-            return await asyncio.to_thread(load, outcome)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="weconverse-lists-"))
+        await _run(Order(job, str(folder / _OUTCOME)), budget)
+        return await asyncio.to_thread(load, folder / _OUTCOME)
     except OSError as error:
         raise BuildFailed(f"the lists cannot be built beside the service: {error.strerror}") from None
+    finally:
+        if folder is not None:
+            # In a thread, as everything here: a hundred megabytes are not gone at once.
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 async def _run(order: Order, budget: Budget) -> None:

@@ -49,7 +49,7 @@ def find_lists(places: Sequence[str]) -> tuple[FileState, ...]:
 
 def _files_at(place: Path) -> Iterator[FileState]:
     try:
-        if not place.is_dir():
+        if not stat.S_ISDIR(place.stat().st_mode):
             if place.suffix not in SUFFIXES:
                 raise ListError(str(place), None, f"is no word list; its name ends with none of {', '.join(SUFFIXES)}")
             yield _state(place)

@@ -1,7 +1,6 @@
 """What a line of a word list says, in any of the formats, and what it may not say. Pure."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Final, Literal, TypeVar, get_args
 
@@ -24,9 +23,10 @@ GENERATED: Final = ("+pinyin", "+mixed", "+repeats")
 """Variants that are made from the word."""
 
 TAG: Final = re.compile(r"[\w.-]{1,64}")
+_BOUNDARIES: Final[Mapping[str, Literal["any", "word"]]] = {"any": "any", "word": "word"}
 _DIRECTIONS: Final = {"": Direction.BOTH, "both": Direction.BOTH, "input": Direction.INPUT, "output": Direction.OUTPUT}
 _YES_OR_NO: Final = {"": False, "no": False, "false": False, "0": False, "yes": True, "true": True, "1": True}
-_CHINESE: Final = ("CJK UNIFIED", "CJK COMPAT")
+_CHINESE: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
 
 class ListError(Exception):
@@ -74,7 +74,7 @@ class RowReader:
         self._file = file
         self._tag = _tag_of(file)
         self._single_characters = single_characters
-        self._kinds: dict[Kind, Kind] = {}
+        self._known: dict[tuple[str, ...], tuple[Kind, tuple[str, ...]]] = {}
 
     def row(self, line: int, fields: Mapping[str, str]) -> Row:
         """A row with the given columns; what is missing or empty has its default.
@@ -84,21 +84,28 @@ class RowReader:
         """
         word = fields.get("word", "").strip()
         folded = self.folded(line, word)
+        # Rows of a list are much alike, and there may be a million of them.
+        alike = (default_boundary(folded), *[fields.get(column, "") for column in COLUMNS[1:]])
+        known = self._known.get(alike)
+        if known is None:
+            known = self._known[alike] = self._kind(line, fields, alike[0])
+        return Row(line, word, folded, *known)
+
+    def _kind(self, line: int, fields: Mapping[str, str], boundary: str) -> tuple[Kind, tuple[str, ...]]:
+        variants = tuple(each.strip() for each in fields.get("variants", "").split("|") if each.strip())
         kind = Kind(
             file=self._file,
             tag=self._named(line, fields.get("tag", "").strip()),
             level=self._level(line, fields.get("level", "").strip()),
-            boundary=self._boundary(line, fields.get("boundary", "").strip(), folded),
+            boundary=self._boundary(line, fields.get("boundary", "").strip() or boundary),
             direction=self._one_of(line, "direction", fields, _DIRECTIONS).value,
             action=self._action(line, fields.get("action", "").strip()),
             replacement=self._replacement(line, fields.get("replacement", "").strip()),
             allows=self._one_of(line, "allow", fields, _YES_OR_NO),
+            repeats="+repeats" in variants,
         )
-        variants = tuple(each.strip() for each in fields.get("variants", "").split("|") if each.strip())
         self._check_variants(line, variants, kind)
-        if "+repeats" in variants:
-            kind = msgspec.structs.replace(kind, repeats=True)
-        return Row(line, word, folded, self._kinds.setdefault(kind, kind), variants)
+        return kind, variants
 
     def folded(self, line: int, word: str) -> str:
         """A word as it is looked for.
@@ -137,13 +144,10 @@ class RowReader:
             raise self._error(line, f"level: {level!r} is not a whole number from 0 to {MAX_LEVEL}")
         return int(level)
 
-    def _boundary(self, line: int, boundary: str, folded: str) -> Literal["any", "word"]:
-        match boundary:
-            case "":
-                return default_boundary(folded)
-            case "any" | "word":
-                return boundary
-        raise self._error(line, f"boundary: {boundary!r} is neither 'any' nor 'word'; empty takes what suits the word")
+    def _boundary(self, line: int, boundary: str) -> Literal["any", "word"]:
+        if boundary not in _BOUNDARIES:
+            raise self._error(line, f"boundary: {boundary!r} is neither 'any' nor 'word'; empty is what suits the word")
+        return _BOUNDARIES[boundary]
 
     def _action(self, line: int, action: str) -> int | None:
         if not action:
@@ -169,7 +173,7 @@ class RowReader:
         for variant in variants:
             if variant.startswith("+") and variant not in GENERATED:
                 raise self._error(line, f"variants: {variant!r} is none of {', '.join(GENERATED)}")
-        if kind.allows and "+repeats" in variants:
+        if kind.allows and kind.repeats:
             raise self._error(line, "variants: an allowed phrase has no '+repeats'; write out what is allowed")
 
     def _error(self, line: int, rule: str) -> ListError:
@@ -178,7 +182,7 @@ class RowReader:
 
 def default_boundary(folded: str) -> Literal["any", "word"]:
     """Words with Chinese characters stand for themselves, or else every sentence has one across two others."""
-    return "word" if any(unicodedata.name(each, "").startswith(_CHINESE) for each in folded) else "any"
+    return "word" if _CHINESE.search(folded) else "any"
 
 
 def _tag_of(file: str) -> str:
