@@ -6,15 +6,15 @@ from typing import Final
 
 import msgspec
 
-from server.llm.anthropic_http import AnthropicHttpProvider
+from server.llm.anthropic.backend import AnthropicHttpProvider
 from server.llm.base import Backend
-from server.llm.chat_batch import BatchedChat
 from server.llm.endpoint import ModelEndpoint, endpoint_of
-from server.llm.engine_grpc import sglang_backend, vllm_backend
-from server.llm.gemini_grpc import GeminiGrpcBackend
-from server.llm.gemini_http import GeminiHttpProvider
-from server.llm.kserve_grpc import KserveBackend
-from server.llm.openai_http import OpenAiHttpProvider
+from server.llm.engine.backend import sglang_backend, vllm_backend
+from server.llm.gemini.grpc_backend import GeminiGrpcBackend
+from server.llm.gemini.http_backend import GeminiHttpProvider
+from server.llm.kserve.backend import KserveBackend
+from server.llm.openai.backend import OpenAiHttpProvider
+from server.llm.openai.chat_batch import BatchedChat
 from server.llm.provider_grpc import ProviderServiceBackend
 from server.llm.script import SHIPPED, Script, load_script
 from server.llm.scripted import ScriptedProvider

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from server.llm.vocabulary import Vocabulary
+from server.llm.engine.vocabulary import Vocabulary
 
 LENGTH: Final = struct.Struct(">I")
 """How the length of a message is written in front of it."""

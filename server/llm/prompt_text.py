@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from server.llm.base import ErrorClass, Message, ProviderError, Role
-from server.llm.chat_template import ChatTemplate, TemplateError
+from server.llm.engine.chat_template import ChatTemplate, TemplateError
 
 Write = Callable[[Sequence[Message]], str]
 """The prompt for some messages, up to where the model's answer begins.

@@ -12,7 +12,7 @@ from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Image, M
 from server.llm.endpoint import ModelEndpoint
 from server.llm.grpc_call import GrpcLine, MessageReader, Method
 from server.llm.grpc_request import extra_fields, metadata_of
-from server.llm.openai_request import OpenAiRequest
+from server.llm.openai.request import OpenAiRequest
 from weconverse.provider.v1 import provider_pb2 as pb
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["ProviderService"].full_name

@@ -13,7 +13,7 @@ from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Image, M
 from server.llm.endpoint import ModelEndpoint
 from server.llm.grpc_call import GrpcLine, MessageReader, Method
 from server.llm.grpc_request import extra_fields, metadata_of
-from server.llm.openai_request import OpenAiRequest
+from server.llm.openai.request import OpenAiRequest
 from server.llm.wire import xai_chat_pb2 as pb
 
 _STREAM: Final = Method("/xai_api.Chat/GetCompletionChunk", pb.GetChatCompletionChunk)

@@ -11,10 +11,10 @@ import pytest
 from server.domain import FinishReason, Usage
 from server.llm.base import Backend, ErrorClass, Message, Prompt, Role
 from server.llm.catalog import build_backends
+from server.llm.engine.prompt_worker import Worker
+from server.llm.engine.token_pieces import vocabulary_of
+from server.llm.engine.vocabulary import Detokenizer
 from server.llm.prompt_messages import Load, Tokenize, Tokenized
-from server.llm.prompt_worker import Worker
-from server.llm.token_pieces import vocabulary_of
-from server.llm.vocabulary import Detokenizer
 from server.settings import ModelSettings
 from tests.server.llm import engine_upstream, upstream
 from tests.server.llm.engine_upstream import Engine, Says

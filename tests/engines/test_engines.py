@@ -18,7 +18,7 @@ from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import ErrorClass, Message, Prompt, ProviderError, Role
 from server.llm.endpoint import endpoint_of
-from server.llm.engine_grpc import EngineBackend
+from server.llm.engine.backend import EngineBackend
 from server.settings import ModelSettings
 from tests.server.llm.engine_upstream import DIALECTS
 from tests.server.llm.reading import Taken, take

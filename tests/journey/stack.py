@@ -29,6 +29,10 @@ level = "warning"
 [turns]
 max_waiting_per_conversation = 1000
 max_claims = 1000
+{models}
+"""
+
+SCRIPTED = """
 [models.default]
 protocol = "scripted"
 script_file = "{script}"
@@ -161,12 +165,14 @@ async def running_stack(
     seed: int = 0,
     demonstration: bool = False,
     merge_seconds: float = 0.0,
+    models: str = "",
 ) -> AsyncIterator[Stack]:
     """A stack on free ports, everything in ``folder``; stopped in order at the end.
 
     Args:
         demonstration: answers as `make run` does; otherwise every answer quotes its question.
         merge_seconds: how long to wait whether a person writes on.
+        models: tables of the server's settings in the place of the scripted model.
     """
     grpc_port, callback_port = free_ports(2)
     settings = Settings(
@@ -192,9 +198,9 @@ async def running_stack(
             "rest": simulator.rest_base,
             "socket": simulator.socket_base,
             "corp": settings.corp_id,
-            "merge": merge_seconds,
-            "script": "" if demonstration else folder / "script.toml",
         }
+        script = "" if demonstration else folder / "script.toml"
+        names["models"] = models or SCRIPTED.format(script=script, merge=merge_seconds)
         (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
         (folder / "server.toml").write_text(SERVER.format(**names), encoding="utf-8")
         (folder / "adapter.toml").write_text(ADAPTER.format(**names), encoding="utf-8")

@@ -14,9 +14,9 @@ from server.domain import FinishReason, Usage
 from server.llm.base import ErrorClass, Message, Prompt, ProviderError, Role
 from server.llm.endpoint import endpoint_of
 from server.llm.grpc_call import GrpcLine, Method, Shape
-from server.llm.kserve_grpc import KserveBackend
-from server.llm.kserve_reply import StreamReader
-from server.llm.kserve_tensors import add_text
+from server.llm.kserve.backend import KserveBackend
+from server.llm.kserve.reply import StreamReader
+from server.llm.kserve.tensors import add_text
 from server.llm.wire.kserve_pb2 import InferRequest, StreamInferResponse
 from server.settings import ModelSettings, TritonSettings
 from tests.server.llm.reading import Taken, take

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from server.llm.engine_dialects import Dialect, SglangDialect, VllmDialect
+from server.llm.engine.dialects import Dialect, SglangDialect, VllmDialect
 from server.llm.wire import engine_pb2, sglang_engine_pb2, vllm_engine_pb2
 from tests.server.llm.tiny_tokenizer import archive, digest
 

@@ -8,7 +8,7 @@ from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import Backend, Chunk, ErrorClass, Message, Prompt, Provider, ProviderError, Role
 from server.llm.http_call import Reader
-from server.llm.openai_chunks import ReplyReader
+from server.llm.openai.chunks import ReplyReader
 
 ASKED = Prompt(model="m", messages=(Message(Role.USER, "你好"),))
 

@@ -8,7 +8,7 @@ from server.budget import Budget
 from server.domain import FinishReason
 from server.llm.base import ErrorClass, Message, Prompt, Role
 from server.llm.catalog import build_backends
-from server.llm.openai_http import OpenAiHttpProvider
+from server.llm.openai.backend import OpenAiHttpProvider
 from server.llm.script import SHIPPED, load_script
 from server.llm.scripted import ScriptedProvider
 from server.settings import ModelSettings

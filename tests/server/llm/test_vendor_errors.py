@@ -11,7 +11,7 @@ import pytest
 
 from server.llm.base import ErrorClass, ProviderError
 from server.llm.failures import failure_in_stream, failure_of
-from server.llm.openai_chunks import ReplyReader
+from server.llm.openai.chunks import ReplyReader
 from server.llm.presets import shipped_presets
 from tests.server.llm.upstream import piece
 

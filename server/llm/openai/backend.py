@@ -1,0 +1,81 @@
+"""Any server with an OpenAI-style ``/chat/completions``, over HTTP."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from urllib.parse import urlsplit, urlunsplit
+
+import structlog
+from yarl import URL
+
+from server.budget import Budget
+from server.llm.authorization import authorization
+from server.llm.base import Chunk, Prompt, ProviderError
+from server.llm.endpoint import ModelEndpoint
+from server.llm.http_call import HttpOrigin, Outgoing, tracing
+from server.llm.openai.chunks import ReplyReader
+from server.llm.openai.manners import Manners
+from server.llm.openai.request import OpenAiRequest
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenAiHttpProvider:
+    """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.http_call.HttpOrigin` keeps them.
+
+    It always asks for a stream: some models think, or answer at length, in no other way.
+
+    Beside its connections it keeps one thing between calls: the model's
+    :class:`~server.llm.openai.manners.Manners`. A call that is refused for want of them
+    is made once more as the refusal asks for, and later ones are made that way at once.
+    """
+
+    def __init__(self, endpoint: ModelEndpoint, *, wall_clock: Callable[[], float] = time.time) -> None:
+        """Args: what to reach, and POSIX time for the dates in ``Retry-After``."""
+        self._endpoint = endpoint
+        self._url = URL(chat_address(endpoint.address), encoded=True)
+        self._request = OpenAiRequest(endpoint)
+        self._origin = HttpOrigin(
+            endpoint.name, endpoint.settings, overrides=endpoint.side.errors, wall_clock=wall_clock
+        )
+        self._manners = Manners()
+
+    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
+        """See :meth:`server.llm.base.Backend.generate`."""
+        wanted = self._request.streamed(prompt)
+        while True:
+            manners = self._manners
+            body = manners.shown(wanted)
+            try:
+                async with aclosing(self._ask(prompt, body, budget, key)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except ProviderError as error:
+                # Only refusals teach, and those come before the first chunk.
+                learnt = manners.after(error, body)
+                if learnt == manners:
+                    raise
+            self._manners = learnt
+            _log.warning(
+                "llm_manners_learnt",
+                model=self._endpoint.name,
+                refuses=sorted(learnt.refuses),
+                max_tokens=learnt.max_tokens,
+            )
+
+    def _ask(self, prompt: Prompt, body: Mapping[str, object], budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
+        side = self._endpoint.side
+        headers = {**self._endpoint.settings.extra_headers, **tracing(prompt), **authorization(side.auth, key)}
+        request = Outgoing(self._url, self._request.encoded(body), headers, key)
+        return self._origin.stream(request, ReplyReader(self._endpoint.name, overrides=side.errors), budget)
+
+    async def aclose(self) -> None:
+        """See :meth:`server.llm.base.Provider.aclose`."""
+        await self._origin.aclose()
+
+
+def chat_address(base_url: str) -> str:
+    """The address of the call; a query behind the base address is kept (Azure's ``api-version``)."""
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment=""))
