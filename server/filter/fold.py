@@ -10,13 +10,13 @@ A character of a text becomes one of three things:
 - a **gap**: a symbol, clause punctuation or a space, which a word may be torn apart with;
 - a **barrier**: a line break, over which no word reaches.
 
-Marks, controls and what cannot be seen become nothing at all.
+Marks, controls and what cannot be seen become nothing: they are no content, and no gap either.
 """
 
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -26,8 +26,9 @@ SYMBOL: Final = "\ue000"
 CLAUSE: Final = "\ue001"
 SPACE: Final = "\ue002"
 BARRIER: Final = "\ue003"
-"""How gaps and barriers are written in a folded text. A private character of a source text is a symbol
-like any other, so these four never mean anything else."""
+NOTHING: Final = "\ue004"
+"""How gaps, barriers and what is nothing are written in a folded text. A private character of a source text
+is a symbol like any other, so these five never mean anything else."""
 
 MAX_GAP: Final = 4
 """Gap characters in a row; more of them are a barrier."""
@@ -51,21 +52,11 @@ class _Table(dict[int, str]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.irregular: set[str] = set()
-        """Characters met that do not become exactly one character."""
-        self.invisible: set[str] = set()
-        """Those that become nothing."""
         self._look_alikes = look_alikes()
         self._simplified = _simplified()
 
     def __missing__(self, code: int) -> str:
-        character = chr(code)
-        folded = self._fold(character)
-        if len(folded) != 1:
-            self.irregular.add(character)
-        if not folded:
-            self.invisible.add(character)
-        self[code] = folded
+        folded = self[code] = self._fold(chr(code))
         return folded
 
     def _fold(self, character: str) -> str:
@@ -74,7 +65,7 @@ class _Table(dict[int, str]):
         if character == "\t":
             return SPACE
         if character in _INVISIBLE_LETTERS or unicodedata.category(character) in _INVISIBLE:
-            return ""
+            return NOTHING
         content = self._content(character)
         if content.isalnum():
             return content
@@ -101,8 +92,8 @@ class _Table(dict[int, str]):
 
 
 _TABLE: Final = _Table()
-_GAPS: Final = re.compile(f"[{SYMBOL}-{BARRIER}]+")
-_RUN: Final = re.compile(f"[^{SYMBOL}-{BARRIER}]+")
+_BETWEEN: Final = re.compile(f"[{SYMBOL}-{NOTHING}]+")
+_RUN: Final = re.compile(f"[^{SYMBOL}-{NOTHING}]+")
 
 
 class Folded:
@@ -110,32 +101,42 @@ class Folded:
 
     __slots__ = ("_gap_positions", "_gaps", "_index", "_text", "content")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, folded: str | None = None) -> None:
+        """Args: what :func:`fold_characters` made of the text, where that is known."""
         self._text = text
-        folded = text.translate(_TABLE)
-        source = _sources(text, folded)
+        if folded is None:
+            folded = text.translate(_TABLE)
+        # No character becomes fewer than one, so as many as before are the same ones.
+        source: Sequence[int] = range(len(text)) if len(folded) == len(text) else _sources(text)
         self._gap_positions: list[int] = []
         self._gaps: list[str] = []
-        runs = list(_RUN.finditer(folded))
-        if len(runs) == 1 and runs[0].end() - runs[0].start() == len(folded):
+        if _BETWEEN.search(folded) is None:
             self.content = folded
             self._index = source
             return
-        self.content = "".join(run.group() for run in runs)
-        self._index = [position for run in runs for position in source[run.start() : run.end()]]
+        runs = [match.span() for match in _RUN.finditer(folded)]
+        self.content = "".join([folded[start:end] for start, end in runs])
+        self._index = [position for start, end in runs for position in source[start:end]]
         self._note_gaps(folded, runs)
 
-    def _note_gaps(self, folded: str, runs: Sequence[re.Match[str]]) -> None:
-        end = position = 0
-        for run in runs:
-            if run.start() > end:
-                self._gap_positions.append(position)
-                self._gaps.append(folded[end : run.start()])
-            position += run.end() - run.start()
-            end = run.end()
-        if end < len(folded):
+    def _note_gaps(self, folded: str, runs: Sequence[tuple[int, int]]) -> None:
+        last = position = 0
+        for start, end in runs:
+            self._note_gap(position, folded[last:start])
+            position += end - start
+            last = end
+        self._note_gap(position, folded[last:])
+
+    def _note_gap(self, position: int, between: str) -> None:
+        gap = between.replace(NOTHING, "")
+        if gap:
             self._gap_positions.append(position)
-            self._gaps.append(folded[end:])
+            self._gaps.append(gap)
+
+    @property
+    def is_solid(self) -> bool:
+        """Whether there is no gap at all."""
+        return not self._gaps
 
     def start(self, position: int) -> int:
         """Where the source character of a content character begins; the source's length behind the last."""
@@ -177,15 +178,15 @@ def fold(text: str) -> Folded:
     return Folded(text)
 
 
-def invisible_of(text: str) -> Set[str]:
-    """Characters that fold to nothing: at least all that the text has of them."""
-    text.translate(_TABLE)
-    return _TABLE.invisible
+def fold_characters(text: str) -> str:
+    """Every character by itself, with :data:`NOTHING` and gaps as characters. What it gives for two texts in a row
+    is what it gives for both together."""
+    return text.translate(_TABLE)
 
 
 def fold_word(word: str) -> str:
     """The content of a word of a list; its gaps go, as they would in a text."""
-    return _GAPS.sub("", word.translate(_TABLE))
+    return _BETWEEN.sub("", word.translate(_TABLE))
 
 
 def is_barrier(gap: str) -> bool:
@@ -193,9 +194,7 @@ def is_barrier(gap: str) -> bool:
     return len(gap) > MAX_GAP or BARRIER in gap
 
 
-def _sources(text: str, folded: str) -> Sequence[int]:
+def _sources(text: str) -> Sequence[int]:
     """For each folded character, the position of the source character that it came from."""
-    if len(text) == len(folded) and _TABLE.irregular.isdisjoint(text):
-        return range(len(text))
     table = _TABLE
     return [position for position, character in enumerate(text) for _ in table[ord(character)]]

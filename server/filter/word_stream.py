@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from server.filter.entries import Direction, Entry, Hit, Pattern
-from server.filter.fold import Folded, is_barrier
+from server.filter.fold import Folded, fold_characters, is_barrier
 from server.filter.invisible import Thinning
 from server.filter.match_rules import LEFT_CONTEXT, NOTHING_BEFORE, Before, Surroundings, Verdict
 from server.filter.matcher import Beginnings, Matcher
@@ -60,6 +60,7 @@ class WordStream:
         self._direction = direction
         self._thinning = Thinning()
         self._held = ""
+        self._held_folded = ""
         self._position = 0
         """Of the held text, in the whole."""
         self._before = NOTHING_BEFORE
@@ -75,8 +76,10 @@ class WordStream:
         return self._decide(text, ended=True)
 
     def _decide(self, text: str, *, ended: bool) -> Decided:
-        self._held += self._thinning.feed(text)
-        folded = Folded(self._held)
+        text, folded_text = self._thinning.feed(text)
+        self._held += text
+        self._held_folded += folded_text
+        folded = Folded(self._held, self._held_folded)
         around = Surroundings(folded, self._before, ended=ended)
         denied, hold = self._judge(folded, around)
         if ended:
@@ -113,27 +116,33 @@ class WordStream:
         cut = folded.start(hold)
         while hold and folded.start(hold - 1) == cut and hold < len(folded.content):
             hold -= 1  # in the middle of a source character that folds to several
-        allowed = Spans(self._allowed) if denied else None
-        hits = [
-            Hit(entry, self._position + folded.start(start), self._position + folded.end(end))
-            for start, end, entry in denied
-            if start < hold and allowed is not None and not allowed.cover(start, end)
-        ]
-        hits.sort(key=lambda hit: (hit.start, -hit.end))
-        self._move(folded, hold, cut)
-        given, self._held = self._held[:cut], self._held[cut:]
-        self._position += cut
-        return Decided(given, tuple(hits))
-
-    def _move(self, folded: Folded, hold: int, cut: int) -> None:
-        """The held text begins at ``hold`` from now on."""
+        hits = self._hits(folded, denied, hold) if denied else ()
         # Phrases that begin behind it are found again.
         self._allowed = [(first - hold, last - hold) for first, last in self._allowed if first < hold < last]
-        if not cut:
-            return
-        begin = hold
-        while begin and hold - begin < LEFT_CONTEXT and not folded.gap(begin):
-            begin -= 1
+        given, self._held = self._held[:cut], self._held[cut:]
+        if cut:
+            self._held_folded = fold_characters(self._held) if self._held else ""
+            self._position += cut
+            self._look_back(folded, hold)
+        return Decided(given, hits)
+
+    def _hits(self, folded: Folded, denied: list[_Denied], hold: int) -> tuple[Hit, ...]:
+        allowed, position = Spans(self._allowed), self._position
+        hits = [
+            Hit(entry, position + folded.start(start), position + folded.end(end))
+            for start, end, entry in denied
+            if start < hold and not allowed.cover(start, end)
+        ]
+        hits.sort(key=lambda hit: (hit.start, -hit.end))
+        return tuple(hits)
+
+    def _look_back(self, folded: Folded, hold: int) -> None:
+        """Notes what stands right before ``hold``, where the held text begins from now on."""
+        begin = max(hold - LEFT_CONTEXT, 0)
+        if not folded.is_solid:
+            begin = hold
+            while begin and hold - begin < LEFT_CONTEXT and not folded.gap(begin):
+                begin -= 1
         before = self._before if begin == 0 and not folded.gap(0) else NOTHING_BEFORE
         content = before.content + folded.content[begin:hold]
         written = before.as_written + folded.as_written(begin, hold)
@@ -159,6 +168,8 @@ class Spans:
 
 def _behind_last_barrier(folded: Folded) -> int:
     """The first position from which no barrier follows; the end's own gap is not looked at."""
+    if folded.is_solid:
+        return 0
     for position, gap in reversed(folded.gaps()):
         if position < len(folded.content) and is_barrier(gap):
             return position
