@@ -7,6 +7,7 @@ program), ``weconverse.v1`` (the generated contract) and ``python -m weconverse`
 
 from weconverse._names import conversation_name, turn_name
 from weconverse._requests import Input, TurnSettings, converse_request, text_of
+from weconverse.admin import AdminClient
 from weconverse.blocking import BlockingClient, BlockingTurnStream
 from weconverse.channel import ChannelSession
 from weconverse.client import ConversationClient
@@ -52,6 +53,7 @@ from weconverse.errors import (
     from_status,
 )
 from weconverse.stream import BatchResults, TurnStream
+from weconverse.v1.admin_pb2 import LexiconChange, LexiconEntry, ReloadLexiconResponse, TestTextResponse
 from weconverse.v1.channel_pb2 import Delivery, DeliveryResult, Granted, Revoked
 from weconverse.v1.conversation_pb2 import (
     Assistant,
@@ -79,6 +81,7 @@ from weconverse.v1.conversation_pb2 import (
 from weconverse.v1.error_reason_pb2 import ErrorReason
 
 __all__ = [
+    "AdminClient",
     "Assistant",
     "BatchResults",
     "BlockingClient",
@@ -108,6 +111,8 @@ __all__ = [
     "InternalError",
     "InvalidField",
     "InvalidRequest",
+    "LexiconChange",
+    "LexiconEntry",
     "LexiconRefused",
     "ListTurnsResponse",
     "Media",
@@ -121,6 +126,7 @@ __all__ = [
     "ProviderRefused",
     "RateLimited",
     "RateTurnRequest",
+    "ReloadLexiconResponse",
     "ReplyInterrupted",
     "ReplyReplaced",
     "RequestIdReused",
@@ -133,6 +139,7 @@ __all__ = [
     "ShuttingDown",
     "StoreUnavailable",
     "StreamConverseResponse",
+    "TestTextResponse",
     "TextDelta",
     "TextReplacement",
     "Turn",

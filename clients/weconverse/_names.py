@@ -26,6 +26,18 @@ def assistant_name(assistant: str) -> str:
     return _with_prefix("assistants", assistant) if assistant else ""
 
 
+def entry_name(entry: str) -> str:
+    """``lexiconEntries/{entry}``, whether or not the prefix was given. What follows may hold slashes: it names a file.
+
+    Raises:
+        ValueError: if it is empty.
+    """
+    identifier = entry.removeprefix("lexiconEntries/")
+    if not identifier:
+        raise ValueError("an entry is named by what stands before its word, such as ads.csv:12")
+    return f"lexiconEntries/{identifier}"
+
+
 def turn_name(conversation: str, request_id: str) -> str:
     """The name of the turn that ``request_id`` makes in a conversation, known before it is sent.
 

@@ -1,31 +1,17 @@
 """The asyncio client: one connection, the methods of the contract, typed errors."""
 
-import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Self, TypeVar, Unpack, cast
+from typing import Unpack, cast
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
 
+from weconverse._connecting import Connecting
 from weconverse._names import assistant_name, checked_turn_name, conversation_name, new_request_id
-from weconverse._options import (
-    DEFAULT_TARGET,
-    DEFAULT_TIMEOUT,
-    Headers,
-    call_metadata,
-    channel_options,
-    check_token,
-    checked_timeout,
-)
+from weconverse._options import checked_timeout
 from weconverse._requests import Input, TurnSettings, converse_request
-from weconverse._retry import pause_before_retry
 from weconverse.channel import AttachCall, ChannelSession
-from weconverse.errors import from_rpc_error
 from weconverse.stream import BatchResults, ReadableCall, TurnStream
 from weconverse.v1.channel_pb2 import Hello
 from weconverse.v1.channel_pb2_grpc import ChannelServiceStub
@@ -52,29 +38,19 @@ from weconverse.v1.conversation_pb2 import (
 )
 from weconverse.v1.conversation_pb2_grpc import ConversationServiceStub
 
-Q = TypeVar("Q", bound=Message)
-R = TypeVar("R", bound=Message)
-
 ATTACH_SECONDS = 24 * 3600.0
 """How long a session of ``attach`` lasts unless its caller says otherwise: no call is without a deadline."""
 
 
-class _Connection:
-    """An open channel with its stubs, bound to the event loop that runs while it is made."""
+class _Stubs:
+    """Both services of a conversation, on one channel."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
-        self.loop = asyncio.get_running_loop()
-        options = channel_options(target)
-        self.channel = (
-            grpc.aio.insecure_channel(target, options=options)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options=options)
-        )
-        self.conversations = ConversationServiceStub(self.channel)
-        self.channels = ChannelServiceStub(self.channel)
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.conversations = ConversationServiceStub(channel)
+        self.channels = ChannelServiceStub(channel)
 
 
-class ConversationClient:
+class ConversationClient(Connecting[_Stubs]):
     """Talks to a conversation service.
 
     ::
@@ -93,56 +69,6 @@ class ConversationClient:
     Methods raise :class:`weconverse.WeConverseError` for everything that the service or
     the way to it fails with, and ``ValueError`` for what is wrong before it is sent.
     """
-
-    def __init__(
-        self,
-        target: str = DEFAULT_TARGET,
-        *,
-        token: str | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        honour_retry_info: bool = True,
-        headers: Headers | None = None,
-    ) -> None:
-        """Connects to nothing yet.
-
-        Args:
-            target: a gRPC target, for example ``host:port`` or ``dns:///host:port``.
-            token: the bearer token of the calling service. Without ``credentials`` it is
-                refused unless the target is on this machine.
-            credentials: ``grpc.ssl_channel_credentials(...)`` for TLS; ``None`` for plain text.
-            timeout: seconds that a call may take unless it is given its own.
-            honour_retry_info: whether unary calls wait and ask again where the service says so.
-            headers: returns further metadata for each call, such as ``traceparent``.
-
-        Raises:
-            ValueError: for a time-out that is none, or a token that must not be sent.
-        """
-        check_token(token, target, encrypted=credentials is not None)
-        self._target = target
-        self._token = token
-        self._credentials = credentials
-        self._timeout = checked_timeout(timeout)
-        self._honour_retry_info = honour_retry_info
-        self._headers = headers
-        self._connection: _Connection | None = None
-        self._closed = False
-
-    async def __aenter__(self) -> Self:
-        self._connected()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the connection; calls that are under way end. Idempotent."""
-        self._closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.channel.close()
 
     # --- One turn ---------------------------------------------------------------------
 
@@ -365,35 +291,8 @@ class ConversationClient:
 
     # --- Inside -----------------------------------------------------------------------
 
-    def _connected(self) -> _Connection:
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        if self._connection is None:
-            self._connection = _Connection(self._target, self._credentials)
-        elif self._connection.loop is not asyncio.get_running_loop():
-            raise RuntimeError("a client belongs to the event loop of its first call; make one in each loop")
-        return self._connection
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else checked_timeout(timeout)
-
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return call_metadata(self._token, self._headers)
-
-    async def _unary(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
-        deadline = time.monotonic() + self._seconds(timeout)
-        calls = 0
-        while True:
-            calls += 1
-            try:
-                return await method(request, timeout=deadline - time.monotonic(), metadata=self._metadata())
-            except grpc.aio.AioRpcError as error:
-                typed = from_rpc_error(error)
-                remaining = deadline - time.monotonic()
-                pause = pause_before_retry(typed, calls=calls, remaining=remaining, chance=random.random())
-                if pause is None or not self._honour_retry_info:
-                    raise typed from error
-            await asyncio.sleep(pause)
+    def _stubs(self, channel: grpc.aio.Channel) -> _Stubs:
+        return _Stubs(channel)
 
     def _turn_stream(
         self,

@@ -8,18 +8,20 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from weconverse.v1 import channel_pb2, conversation_pb2
+from weconverse.v1 import admin_pb2, channel_pb2, conversation_pb2
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 SERVICES = [
     conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"],
     channel_pb2.DESCRIPTOR.services_by_name["ChannelService"],
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
 ]
 
 
 def message_class(name: str) -> type[Message]:
-    return getattr(conversation_pb2, name, None) or getattr(channel_pb2, name)  # type: ignore[no-any-return]
+    modules = (conversation_pb2, channel_pb2, admin_pb2)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))  # type: ignore[no-any-return]
 
 
 def rpc_handler(method: Any, handler: Handler) -> Any:

@@ -17,7 +17,7 @@ import weconverse
 from weconverse.testing import FakeService
 
 CLIENTS = Path(__file__).parents[2] / "clients"
-MODULES = ["", ".blocking", ".channel", ".cli", ".client", ".errors", ".stream", ".testing"]
+MODULES = ["", ".admin", ".blocking", ".channel", ".cli", ".client", ".errors", ".stream", ".testing"]
 
 
 def test_the_front_door_is_what_is_listed() -> None:
