@@ -22,8 +22,7 @@ from program.settings import SettingsError
 from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.errors import StoreUnavailable
-from server.filter.screening import ListScreener
-from server.filter.word_stream import Words
+from server.filtering import Filtering, check_filter, filtering
 from server.llm.base import ProviderError
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
@@ -44,6 +43,7 @@ from server.store.refusals import StoreRefused
 from server.store.sqlite import SqliteTurnStore
 from server.turn.assistants import Assistants
 from server.turn.room import TurnRoom
+from server.turn.stations import Stations
 
 _log = structlog.get_logger()
 
@@ -153,6 +153,7 @@ def _check_rooms(settings: Settings) -> None:
         raise SettingsError("store.path", f"is in the folder {folder}, which does not exist; make it")
     try:
         Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
+        check_filter(settings)
     except ValueError as error:
         raise _setting_error(error) from None
 
@@ -209,7 +210,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         operations_port = await _operations(settings, health, metrics, stack)
         store = await stack.enter_async_context(_store(settings, metrics.committed))
         health.mark(_STORE, ready=True)
-        room = await _room(settings, store, metrics, stack)
+        filtered = await _filter(settings, store, metrics, stack)
+        room = await _room(settings, store, filtered, metrics, stack)
         health.mark(_TURNS, ready=True)
         port = await stack.enter_async_context(
             serving(
@@ -220,6 +222,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 ready=health,
                 metrics=metrics,
                 tracer=tracing.tracer(),
+                lexicon=filtered.lexicon,
             )
         )
         await stack.enter_async_context(_watching(metrics, room))
@@ -289,7 +292,18 @@ async def _operations(settings: Settings, health: Health, metrics: Metrics, stac
         raise CannotStart(f"cannot listen on {settings.operations.address}: {error.strerror}") from error
 
 
-async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, stack: AsyncExitStack) -> TurnRoom:
+async def _filter(settings: Settings, store: SqliteTurnStore, metrics: Metrics, stack: AsyncExitStack) -> Filtering:
+    try:
+        return await stack.enter_async_context(filtering(settings, store.audit, metrics))
+    except ValueError as error:
+        raise _setting_error(error) from error
+    except StoreUnavailable as error:
+        raise CannotStart(f"what administrators changed cannot be read: {error.message}") from error
+
+
+async def _room(
+    settings: Settings, store: SqliteTurnStore, filtered: Filtering, metrics: Metrics, stack: AsyncExitStack
+) -> TurnRoom:
     try:
         provider = await stack.enter_async_context(
             routing(
@@ -302,18 +316,19 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
         )
         intents = Intents(settings.assistants, provider, metrics.models)
         stack.push_async_callback(intents.aclose)
-        room = TurnRoom(
-            settings,
+        stations = Stations(
             store=store,
             memory=RecentRounds(store.recent_rounds, settings.memory.conversations),
             cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
             shared=SharedCalls(),
-            screener=ListScreener(_no_words, {}),
+            screener=filtered.screener,
+            moderation=filtered.moderation,
             intents=intents,
             provider=provider,
             observer=metrics,
             semantic=await stack.enter_async_context(semantic_cache(settings, metrics)),
         )
+        room = TurnRoom(settings, stations)
     except ValueError as error:
         raise _setting_error(error) from error
     stack.push_async_callback(room.aclose)
@@ -322,10 +337,6 @@ async def _room(settings: Settings, store: SqliteTurnStore, metrics: Metrics, st
     except StoreUnavailable as error:
         raise CannotStart(f"the debts in {settings.store.path} cannot be read: {error.message}") from error
     return room
-
-
-def _no_words() -> Words:
-    raise AssertionError("no assistant has a policy")
 
 
 @asynccontextmanager

@@ -123,6 +123,13 @@ CATALOGUE: Final = (
         "Listed words that were found, by whose words they were, tag and action.",
         ("direction", "tag", "action"),
     ),
+    Definition(
+        "moderation_seconds",
+        "histogram",
+        "Seconds of a question to the external moderation, by its outcome.",
+        ("direction", "outcome"),
+        _CALLS,
+    ),
     Definition("lexicon_entries", "gauge", "Words that are looked for."),
     Definition("lexicon_load_seconds", "gauge", "Seconds that reading and building the lists took last time."),
     Definition(
@@ -164,7 +171,7 @@ class Metrics:
         for definition in CATALOGUE:
             self._register(definition)
         self.models: Final = ModelMetrics(self._counters, self._gauges, self._histograms)
-        self.filter: Final = FilterMetrics(self._counters, self._gauges)
+        self.filter: Final = FilterMetrics(self._counters, self._gauges, self._histograms)
         self._bind()
 
     def _register(self, definition: Definition) -> None:

@@ -7,55 +7,39 @@ complete reply, or with an error. What is stored of either is ``runner.py``'s bu
 from collections.abc import AsyncGenerator
 
 from server.budget import Budget
-from server.cache.base import CachedReply, ReplyCache, SemanticCache
-from server.cache.coalesce import SharedCalls
+from server.cache.base import CachedReply
 from server.cache.key import partition_key, reply_key
 from server.domain import Ask, CacheOutcome, FinishReason
-from server.filter.base import Screener, Screening
+from server.filter.base import Screening
 from server.filter.entries import Action, Direction
-from server.llm.base import Chunk, Prompt, Provider
-from server.memory.base import Memory
+from server.llm.base import Chunk, Prompt
 from server.memory.reset_words import asks_to_forget
-from server.routing.base import IntentChooser
 from server.settings import Settings
-from server.store.base import TurnStore
 from server.turn.assistants import Assistant, Assistants
 from server.turn.live import LiveTurn
 from server.turn.model_reply import ModelReply
-from server.turn.observer import TurnObserver
 from server.turn.prompting import Prompting
 from server.turn.screen import screen_input, sentence_of
+from server.turn.stations import Stations
 
 
 class Engine:
     """Answers one turn: filter, reset words, intent, memory, cache, model, filter."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        assistants: Assistants,
-        store: TurnStore,
-        memory: Memory,
-        cache: ReplyCache,
-        semantic: SemanticCache | None,
-        shared: SharedCalls,
-        screener: Screener,
-        intents: IntentChooser,
-        provider: Provider,
-        observer: TurnObserver,
-    ) -> None:
+    def __init__(self, settings: Settings, assistants: Assistants, stations: Stations) -> None:
         self._settings = settings.turns
         self._assistants = assistants
-        self._store = store
-        self._memory = memory
-        self._cache = cache
-        self._semantic = semantic
-        self._shared = shared
-        self._screener = screener
-        self._intents = intents
-        self._prompting = Prompting(memory, settings.memory.max_prompt_tokens)
-        self._provider = provider
-        self._observer = observer
+        self._store = stations.store
+        self._memory = stations.memory
+        self._cache = stations.cache
+        self._semantic = stations.semantic
+        self._shared = stations.shared
+        self._screener = stations.screener
+        self._moderation = stations.moderation
+        self._intents = stations.intents
+        self._prompting = Prompting(stations.memory, settings.memory.max_prompt_tokens)
+        self._provider = stations.provider
+        self._observer = stations.observer
 
     async def answer(self, live: LiveTurn, budget: Budget) -> None:
         """Fills in the reply of ``live``, and why it ended.
@@ -67,6 +51,8 @@ class Engine:
         assistant = self._assistants.get(ask.assistant)
         screening = self._screener.screening(assistant.name)
         verdict = screen_input(live, screening)
+        if not verdict.stops and self._moderation is not None:
+            verdict = await self._moderation.check(live.ask.input.text, Direction.INPUT, assistant.name, budget)
         if verdict.stops:
             self._refuse(live, verdict, assistant)
             return
@@ -77,7 +63,7 @@ class Engine:
         choice = await self._intents.choose(assistant.name, ask, budget)
         question = await self._prompting.question(ask, assistant, choice)
         if question.personal or ask.options.bypass_cache:
-            await self._take(live, self._provider.generate(question.prompt, budget), screening, assistant)
+            await self._take(live, self._provider.generate(question.prompt, budget), screening, assistant, budget)
         else:
             await self._ask_cache(live, question.prompt, screening, assistant, budget)
 
@@ -110,7 +96,7 @@ class Engine:
             outcome = CacheOutcome.MISS if call.leads else CacheOutcome.COALESCED
             live.turn.cache_outcome = outcome
             self._observer.cache_used(outcome)
-            await self._take(live, call.chunks(), screening, assistant)
+            await self._take(live, call.chunks(), screening, assistant, budget)
         turn = live.turn
         if outcome is CacheOutcome.MISS and turn.finish_reason is FinishReason.STOP:
             reply = CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage)
@@ -141,7 +127,12 @@ class Engine:
         live.add(sentence or screened.text)
 
     async def _take(
-        self, live: LiveTurn, chunks: AsyncGenerator[Chunk, None], screening: Screening, assistant: Assistant
+        self,
+        live: LiveTurn,
+        chunks: AsyncGenerator[Chunk, None],
+        screening: Screening,
+        assistant: Assistant,
+        budget: Budget,
     ) -> None:
-        reply = ModelReply(live, screening, self._settings, self._observer)
-        await reply.take(chunks, assistant.settings.texts)
+        reply = ModelReply(live, screening, self._moderation, self._settings, self._observer)
+        await reply.take(chunks, assistant.settings.texts, budget)

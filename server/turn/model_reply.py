@@ -6,9 +6,11 @@ from contextlib import aclosing
 
 import structlog
 
+from server.budget import Budget
 from server.domain import FinishReason, ProgressStage, ReplacementCause
 from server.filter.base import Screened, Screening
 from server.filter.entries import Action, Direction
+from server.filter.moderated_text import ModeratedStream, Moderation
 from server.llm.base import Chunk, ErrorClass, ProviderError
 from server.settings import TextSettings, TurnSettings
 from server.turn.live import LiveTurn
@@ -23,10 +25,19 @@ _log = structlog.get_logger()
 class ModelReply:
     """Takes the chunks of one reply into a turn."""
 
-    def __init__(self, live: LiveTurn, screening: Screening, settings: TurnSettings, observer: TurnObserver) -> None:
+    def __init__(
+        self,
+        live: LiveTurn,
+        screening: Screening,
+        moderation: Moderation | None,
+        settings: TurnSettings,
+        observer: TurnObserver,
+    ) -> None:
         self._live = live
         self._screening = screening
         self._said = screening.stream(Direction.OUTPUT)
+        self._moderation = moderation
+        self._approved = self._moderated()
         self._thought = screening.stream(Direction.OUTPUT) if live.ask.options.include_reasoning else None
         self._anew = False
         """Whether the next text takes the place of what was shown."""
@@ -37,7 +48,7 @@ class ModelReply:
         self._observer = observer
         self._pace = Pace(live, live.ask.options.delta_interval, settings.progress_seconds)
 
-    async def take(self, chunks: AsyncGenerator[Chunk, None], texts: TextSettings) -> None:
+    async def take(self, chunks: AsyncGenerator[Chunk, None], texts: TextSettings, budget: Budget) -> None:
         """Fills in the reply, its end, its usage and its model. Closes ``chunks``.
 
         Raises:
@@ -49,7 +60,7 @@ class ModelReply:
         self._pace.waiting(ProgressStage.WAITING_FOR_MODEL)
         try:
             async with aclosing(chunks):
-                await self._take_chunks(chunks)
+                await self._take_chunks(chunks, budget)
         except ProviderError as error:
             self._pace.flush()
             self._failed(error)
@@ -66,10 +77,10 @@ class ModelReply:
             self._live.replace(sentence, ReplacementCause.FILTERED)
         self._observer.model_answered(turn.model, time.monotonic() - began)
 
-    async def _take_chunks(self, chunks: AsyncGenerator[Chunk, None]) -> None:
+    async def _take_chunks(self, chunks: AsyncGenerator[Chunk, None], budget: Budget) -> None:
         turn = self._live.turn
         async for chunk in chunks:
-            self._take_one(chunk)
+            await self._take_one(chunk, budget)
             if self._stopped.stops:
                 # Leaving the loop closes the call: what the model would still say is nobody's to pay for.
                 self._pace.drop()
@@ -79,34 +90,50 @@ class ModelReply:
                 turn.usage = chunk.usage
                 break
         if turn.finish_reason is not FinishReason.UNSPECIFIED:
-            self._end()
+            await self._end(budget)
+        if self._stopped.stops:
+            self._pace.drop()
         self._pace.flush()
         if turn.finish_reason is FinishReason.UNSPECIFIED:
             raise ProviderError(ErrorClass.INCOMPLETE, "the provider ended without a finish reason", model=turn.model)
         if not self._visible and not self._stopped.stops and turn.finish_reason is not FinishReason.PROVIDER_BLOCKED:
             raise ProviderError(ErrorClass.INCOMPLETE, "the reply holds nothing visible", model=turn.model)
 
-    def _take_one(self, chunk: Chunk) -> None:
+    async def _take_one(self, chunk: Chunk, budget: Budget) -> None:
         if chunk.model:
             self._live.turn.model = chunk.model
         if chunk.restart:
             self._room, self._visible, self._anew = self._most, False, True
             self._said = self._screening.stream(Direction.OUTPUT)
+            self._approved = self._moderated()
         if chunk.reasoning and self._thought is not None:
             self._think(self._thought.feed(chunk.reasoning))
         if chunk.text and not self._stopped.stops:
             self._room -= len(chunk.text)
             self._visible = self._visible or not chunk.text.isspace()
-            self._show(self._said.feed(chunk.text if self._room >= 0 else chunk.text[: self._room]))
+            await self._show(self._said.feed(chunk.text if self._room >= 0 else chunk.text[: self._room]), budget)
 
-    def _end(self) -> None:
+    async def _end(self, budget: Budget) -> None:
         """What was still held back is decided now."""
         if self._thought is not None:
             self._think(self._thought.close())
         if not self._stopped.stops:
-            self._show(self._said.close())
+            await self._show(self._said.close(), budget)
+        if self._approved is not None and not self._stopped.stops:
+            self._put(await self._approved.close(budget))
 
-    def _show(self, screened: Screened) -> None:
+    def _moderated(self) -> ModeratedStream | None:
+        """Whoever has to approve the reply before it is shown; thoughts pass the word lists alone."""
+        return None if self._moderation is None else self._moderation.stream(self._live.ask.assistant)
+
+    async def _show(self, screened: Screened, budget: Budget) -> None:
+        """Takes what the word lists leave, and shows what is approved of it."""
+        if self._approved is None or screened.action.stops:
+            self._put(screened)
+        elif screened.text:
+            self._put(await self._approved.feed(screened.text, budget))
+
+    def _put(self, screened: Screened) -> None:
         if screened.action.stops:
             self._stopped = screened.action
         if screened.text and self._anew:

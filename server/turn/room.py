@@ -6,14 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from server.cache.base import ReplyCache, SemanticCache
-from server.cache.coalesce import SharedCalls
-from server.filter.base import Screener
-from server.llm.base import Provider
-from server.memory.base import Memory
-from server.routing.base import IntentChooser
 from server.settings import Settings
-from server.store.base import TurnStore
 from server.turn.admission import Admission
 from server.turn.assistants import Assistants
 from server.turn.debts import Debts
@@ -21,9 +14,9 @@ from server.turn.deliveries import Deliveries
 from server.turn.engine import Engine
 from server.turn.lane import Lanes
 from server.turn.merging import Merging
-from server.turn.observer import TurnObserver
 from server.turn.register import Register
 from server.turn.runner import Runner
+from server.turn.stations import Stations
 from server.turn.turns import Turns
 from server.turn.upkeep import Upkeep
 
@@ -33,35 +26,20 @@ _log = structlog.get_logger()
 class TurnRoom:
     """The turn service, the delivery service, and what keeps them going."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        store: TurnStore,
-        memory: Memory,
-        cache: ReplyCache,
-        shared: SharedCalls,
-        screener: Screener,
-        intents: IntentChooser,
-        provider: Provider,
-        observer: TurnObserver,
-        semantic: SemanticCache | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, stations: Stations, *, clock: Callable[[], float] = time.time) -> None:
         """Args: ``clock`` gives POSIX seconds.
 
         Raises:
             ValueError: for assistants that do not fit the models.
         """
+        store, memory, observer = stations.store, stations.memory, stations.observer
         limits = settings.turns
         assistants = Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
         register = Register(limits.linger_seconds, limits.keep_ended_seconds)
         lanes = Lanes(limits.max_waiting_per_conversation)
-        engine = Engine(
-            settings, assistants, store, memory, cache, semantic, shared, screener, intents, provider, observer
-        )
+        engine = Engine(settings, assistants, stations)
         self.register = register
-        self._shared = shared
+        self._shared = stations.shared
         self._admission = Admission(limits, register, settings.node_id)
         merging = Merging(assistants, store, limits.max_input_characters, clock)
         self._runner = Runner(limits, engine, merging, register, assistants, store, memory, observer, clock)

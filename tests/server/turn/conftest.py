@@ -14,6 +14,7 @@ from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.domain import Ask, Content, Event, FinishReason, Owed, Turn, TurnName, TurnOptions, Usage
 from server.filter.base import Screener
+from server.filter.moderated_text import Moderation
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words
 from server.llm.base import Chunk, Prompt
@@ -27,6 +28,7 @@ from server.turn.base import Delivery, Hello, Report
 from server.turn.deliveries import InstanceAttachment
 from server.turn.observer import Unobserved
 from server.turn.room import TurnRoom
+from server.turn.stations import Stations
 
 ACCOUNT = "channels/test/accounts/one"
 
@@ -163,20 +165,22 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
         drain: float = 5.0,
         wrap: Callable[[TurnStore], TurnStore] = lambda store: store,
         screener: Screener | None = None,
+        moderation: Moderation | None = None,
     ) -> AsyncIterator[TurnRoom]:
         settings = settings or Settings()
         async with open_sqlite(tmp_path / "turns.db") as store:
-            room = TurnRoom(
-                settings,
+            stations = Stations(
                 store=wrap(store),
                 memory=RecentRounds(store.recent_rounds, 100),
                 cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
                 shared=SharedCalls(),
+                moderation=moderation,
                 screener=screener or ListScreener(no_words, {}),
                 intents=Intents(settings.assistants, model, routing.Unobserved()),
                 provider=model,
                 observer=Unobserved(),
             )
+            room = TurnRoom(settings, stations)
             await room.open()
             try:
                 yield room

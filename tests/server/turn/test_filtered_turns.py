@@ -20,10 +20,13 @@ from server.domain import (
     TurnName,
     TurnOptions,
 )
+from server.filter.entries import Action, Direction
+from server.filter.moderated_text import Moderation
+from server.filter.moderation import Opinion
 from server.filter.policy import Policy
 from server.filter.screening import ListScreener
 from server.llm.base import Chunk, Prompt
-from server.settings import ActionName, PolicySettings, Settings
+from server.settings import ActionName, ModerationSettings, PolicySettings, Settings
 from server.turn.room import TurnRoom
 from tests.server.filter.lists import small_list
 from tests.server.turn.conftest import PlayedModel, ask, done, follow, hello, next_delivery, owed, report
@@ -188,3 +191,47 @@ async def test_pictures_pass_the_word_lists(open_room: Open, model: PlayedModel)
         await room.turns.converse(question, LONG)
     assert model.prompts[0].messages[-1].text == "这是**吗"
     assert len(model.prompts[0].messages[-1].images) == 1
+
+
+class Judge:
+    """A second opinion that stops what has a word in it."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.asked: list[tuple[str, Direction]] = []
+
+    async def opinion(self, text: str, direction: Direction, assistant: str, budget: Budget) -> Opinion:
+        self.asked.append((text, direction))
+        return Opinion(Action.BLOCK if self.word in text else Action.PASS)
+
+
+def second_opinion(judge: Judge) -> Moderation:
+    return Moderation(judge, ModerationSettings(url="http://127.0.0.1:1", window_characters=10, least_characters=4))
+
+
+async def test_a_second_opinion_can_stop_a_message(open_room: Open, model: PlayedModel) -> None:
+    judge = Judge("坏")
+    async with open_room(screener=screener(), moderation=second_opinion(judge)) as room:
+        turn = await room.turns.converse(ask("坏问题，赌博"), LONG)
+        assert (turn.reply, turn.finish_reason) == (TEXTS.input_blocked, FinishReason.INPUT_BLOCKED)
+        assert not model.prompts
+    assert judge.asked == [("坏问题，**", Direction.INPUT)], "what the lists hide leaves the house hidden"
+
+
+async def test_nothing_of_a_reply_is_shown_before_it_is_approved(open_room: Open, model: PlayedModel) -> None:
+    judge = Judge("坏")
+    model.play = says("第一句好。", "第二", "句坏。", "第三句。")
+    async with open_room(screener=screener(), moderation=second_opinion(judge)) as room:
+        turn = await room.turns.converse(ask("问", request_id="r"), LONG)
+        assert (turn.reply, turn.finish_reason) == (TEXTS.output_blocked, FinishReason.OUTPUT_BLOCKED)
+        events, _ = await follow(room, TurnName("c", "r"))
+        said = [event for _, event in events if isinstance(event, Delta | Replacement)]
+        assert said == [Delta("第一句好。"), Replacement(TEXTS.output_blocked, ReplacementCause.FILTERED)]
+        assert model.closed == 1
+
+
+async def test_an_approved_reply_is_whole(open_room: Open, model: PlayedModel) -> None:
+    model.play = says(*"第一句好。第二句提到代开发票也好。没有句号的结尾")
+    async with open_room(screener=screener(), moderation=second_opinion(Judge("坏"))) as room:
+        turn = await room.turns.converse(ask("问"), LONG)
+        assert turn.reply == "第一句好。第二句提到****也好。没有句号的结尾"

@@ -1,0 +1,72 @@
+"""Settings → word lists, policies and second opinions at work. Part of the composition, like ``compose.py``."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+
+from server.administration import LexiconAdministration
+from server.errors import LexiconRefused
+from server.filter.base import LexiconAdmin, Screener
+from server.filter.lexicons import Lexicons
+from server.filter.moderated_text import Moderation
+from server.filter.moderation import HttpModeration
+from server.filter.policy import policies_of
+from server.filter.screening import ListScreener
+from server.filter.word_stream import Words
+from server.ops.metrics import Metrics
+from server.settings import Settings
+from server.store.audit import AuditLog
+
+
+class Filtering(msgspec.Struct, frozen=True):
+    """The filter of the service."""
+
+    screener: Screener
+    moderation: Moderation | None
+    lexicon: LexiconAdmin | None
+    """What administrators may change; ``None`` where there are none."""
+
+
+@asynccontextmanager
+async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> AsyncIterator[Filtering]:
+    """Reads the lists, brings back what administrators changed, and watches the files while it is open.
+
+    Without lists and administrators nothing is looked for, and nothing is kept ready.
+
+    Raises:
+        ValueError: for a list or a policy that cannot be used. The message begins with the field.
+        StoreUnavailable: if earlier changes cannot be read.
+    """
+    policies = policies_of(settings.filter, settings.assistants)
+    async with AsyncExitStack() as stack:
+        moderation = None
+        if settings.moderation.url:
+            opinions = await stack.enter_async_context(HttpModeration(settings.moderation, metrics.filter))
+            moderation = Moderation(opinions, settings.moderation)
+        if not settings.filter.lists and not settings.grpc.admins:
+            yield Filtering(ListScreener(_no_words, {}), moderation, None)
+            return
+        lexicons = await stack.enter_async_context(Lexicons(settings.filter, metrics.filter))
+        administration = LexiconAdministration(lexicons, audit, policies, settings.assistants, time.time)
+        stack.push_async_callback(administration.aclose)
+        try:
+            await administration.open()
+        except LexiconRefused as error:
+            raise ValueError(f"filter.lists: {error.message}") from error
+        screener = ListScreener(lexicons.words, policies, metrics.filter)
+        yield Filtering(screener, moderation, administration if settings.grpc.admins else None)
+
+
+def check_filter(settings: Settings) -> None:
+    """Checks what needs no file.
+
+    Raises:
+        ValueError: as :func:`filtering`.
+    """
+    policies_of(settings.filter, settings.assistants)
+
+
+def _no_words() -> Words:
+    raise AssertionError("no assistant has a policy")

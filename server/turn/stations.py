@@ -1,0 +1,28 @@
+"""What a turn passes on its way, and who counts it: all that the engine needs beside the settings."""
+
+import msgspec
+
+from server.cache.base import ReplyCache, SemanticCache
+from server.cache.coalesce import SharedCalls
+from server.filter.base import Screener
+from server.filter.moderated_text import Moderation
+from server.llm.base import Provider
+from server.memory.base import Memory
+from server.routing.base import IntentChooser
+from server.store.base import TurnStore
+from server.turn.observer import TurnObserver
+
+
+class Stations(msgspec.Struct, frozen=True, kw_only=True):
+    """One of each. Whoever makes them closes them, but for the shared calls, which end with the turns."""
+
+    store: TurnStore
+    memory: Memory
+    cache: ReplyCache
+    shared: SharedCalls
+    screener: Screener
+    intents: IntentChooser
+    provider: Provider
+    observer: TurnObserver
+    semantic: SemanticCache | None = None
+    moderation: Moderation | None = None
