@@ -1,10 +1,12 @@
-"""The command line: ``python -m weconverse chat`` and ``python -m weconverse ask``.
+"""The command line: ``python -m weconverse chat``, ``ask``, and ``lexicon`` for administrators.
 
 Exit codes: 0 when all went well, 1 with one line on standard error when the service said
-no or cannot be reached, 2 for a command that cannot be meant, 130 after Ctrl-C in ``ask``.
+no or cannot be reached, 2 for a command that cannot be meant, 130 after Ctrl-C in ``ask``
+and in ``lexicon``.
 """
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +17,12 @@ from typing import TextIO
 
 import grpc
 
+from weconverse import _lexicon_cli
 from weconverse._names import conversation_name, new_request_id
 from weconverse._options import DEFAULT_TARGET, DEFAULT_TIMEOUT
 from weconverse._requests import text_of
 from weconverse._terminal import Screen
+from weconverse.admin import AdminClient
 from weconverse.blocking import BlockingClient
 from weconverse.errors import ResourceNotFound, WeConverseError
 from weconverse.v1.conversation_pb2 import Turn
@@ -37,6 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(os.environ)
     args = parser.parse_args(argv)
     try:
+        return _lexicon(args, parser) if args.command == "lexicon" else _converse(args, parser)
+    except WeConverseError as error:
+        print(f"weconverse: {describe(error)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has left (``| head``). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _converse(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
         client = BlockingClient(
             args.target, token=args.token or None, credentials=_credentials(args), timeout=args.timeout
         )
@@ -44,19 +60,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     with client:
-        try:
-            if args.command == "ask":
-                return _ask(client, conversation, args, parser)
-            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-            screen = Screen(sys.stdout, colour=colour)
-            return Chat(client, conversation, args.assistant, screen, _line_reader(sys.stdin)).run()
-        except WeConverseError as error:
-            print(f"weconverse: {describe(error)}", file=sys.stderr)
-            return 1
-        except BrokenPipeError:
-            # Whoever read the output has left (``| head``). Python would complain once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+        if args.command == "ask":
+            return _ask(client, conversation, args, parser)
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        screen = Screen(sys.stdout, colour=colour)
+        return Chat(client, conversation, args.assistant, screen, _line_reader(sys.stdin)).run()
+
+
+def _lexicon(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
+        client = AdminClient(
+            args.target, token=args.token or None, credentials=_credentials(args), timeout=args.timeout
+        )
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    try:
+        asyncio.run(_lexicon_cli.run(client, args, readable))
+    except ValueError as error:  # a name that is none
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def describe(error: WeConverseError) -> str:
@@ -213,14 +237,16 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     common.add_argument("--tls", action="store_true", help="encrypt, and trust the well-known authorities")
     common.add_argument("--ca", default="", metavar="FILE", help="encrypt, and trust the authorities of this file")
-    common.add_argument("--assistant", default="", help="who answers; the service's default without it")
-    common.add_argument("--conversation", default="", metavar="NAME", help="a conversation to go on with")
     common.add_argument(
         "--timeout", type=float, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="for each reply (%(default)g)"
     )
+    talk = argparse.ArgumentParser(add_help=False)
+    talk.add_argument("--assistant", default="", help="who answers; the service's default without it")
+    talk.add_argument("--conversation", default="", metavar="NAME", help="a conversation to go on with")
     parser = argparse.ArgumentParser(prog="weconverse", description="Talks to a WeConverse service.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("chat", parents=[common], help="chat in this terminal", description=HELP)
-    ask = commands.add_parser("ask", parents=[common], help="ask one question and print the reply")
+    commands.add_parser("chat", parents=[common, talk], help="chat in this terminal", description=HELP)
+    ask = commands.add_parser("ask", parents=[common, talk], help="ask one question and print the reply")
     ask.add_argument("question", help="the question; - reads it from standard input")
+    _lexicon_cli.add_commands(commands, common)
     return parser
