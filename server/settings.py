@@ -325,6 +325,92 @@ class ClassifierSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 2000
 
 
+class PiiRecogniserSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A recogniser of personal data beside our own ones, such as a model for names: a service of the operator's over HTTP."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description='Where `{"text"}` is posted as JSON; the answer is `{"spans": [{"kind", "start", "end", "confidence"}]}`, with places in characters. Empty: nobody is asked.'
+        ),
+    ] = ""
+    api_key: Annotated[Secret, Meta(description="Sent as a bearer token, as `env:NAME` or `file:PATH`.")] = field(
+        default_factory=lambda: Secret("")
+    )
+    plain_http: Annotated[
+        bool, Meta(description="Allows an address beyond loopback without TLS. For a closed network only.")
+    ] = False
+    budget_seconds: Annotated[
+        float, Meta(description="Seconds a question may take, waiting for a free place included.", gt=0, le=30)
+    ] = 1.0
+    when_unavailable: Annotated[
+        Literal["allow", "block"],
+        Meta(
+            description="What becomes of a turn when there is no answer: it goes on with what our own recognisers found, or it ends."
+        ),
+    ] = "block"
+    min_confidence: Annotated[float, Meta(description="Findings below it are left out.", ge=0, le=1)] = 0.5
+    max_calls: Annotated[int, Meta(description="Questions at a time; others wait within their budget.", ge=1)] = 64
+
+
+class PiiSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Personal data on its way to the model and back. In the log it is always masked."""
+
+    mode: Annotated[
+        Literal["off", "mask", "placeholders"],
+        Meta(
+            description="What the model reads: the text as it is, masks such as `139****5678`, or names such as `[手机号1]` for which the person reads the value again."
+        ),
+    ] = "off"
+    mask_output: Annotated[
+        bool,
+        Meta(description="Whether personal data is masked that a model writes and that was not in what it was told."),
+    ] = False
+    kinds: Annotated[
+        tuple[
+            Literal[
+                "mobile",
+                "id_card",
+                "bank_card",
+                "email",
+                "address",
+                "landline",
+                "plate",
+                "passport",
+                "permit",
+                "wechat_id",
+                "qq",
+                "name",
+                "birthday",
+                "secret",
+                "ip",
+                "mac",
+                "uscc",
+            ],
+            ...,
+        ],
+        Meta(
+            description="What counts as personal data. Addresses of machines and codes of companies do only if named."
+        ),
+    ] = (
+        "mobile",
+        "id_card",
+        "bank_card",
+        "email",
+        "address",
+        "landline",
+        "plate",
+        "passport",
+        "permit",
+        "wechat_id",
+        "qq",
+        "name",
+        "birthday",
+        "secret",
+    )
+    recogniser: PiiRecogniserSettings = PiiRecogniserSettings()
+
+
 class AssistantSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who answers: instructions, model and manners."""
 
@@ -371,6 +457,7 @@ class AssistantSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
         str,
         Meta(description="The name of an entry in `filter.policies`. Empty: no word is looked for in this assistant."),
     ] = "default"
+    pii: PiiSettings = PiiSettings()
     language_code: Annotated[str, Meta(description="The language of the fixed sentences, as a BCP-47 tag.")] = "zh-CN"
     texts: TextSettings = TextSettings()
 
@@ -608,7 +695,10 @@ class RoutingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
         bool, Meta(description="Whether a question that one vendor refuses for its content is shown to the next.")
     ] = False
     restart_after_text: Annotated[
-        bool, Meta(description="Whether a reply that breaks off after text was shown is begun anew: by the next model, or by the same one where it is the only one.")
+        bool,
+        Meta(
+            description="Whether a reply that breaks off after text was shown is begun anew: by the next model, or by the same one where it is the only one."
+        ),
     ] = True
     breaker_window_seconds: Annotated[float, Meta(description="Seconds that the circuit breaker looks back.", gt=0)] = (
         30.0
