@@ -91,8 +91,8 @@ class PiiStream:
         """The rest. Nothing may be fed afterwards."""
         return self._decide("", ended=True)
 
-    def whole(self, text: str) -> Decided:
-        """All of a text at once."""
+    def close_with(self, text: str) -> Decided:
+        """The last piece and the rest."""
         return self._decide(text, ended=True)
 
     def _decide(self, text: str, *, ended: bool) -> Decided:
@@ -118,11 +118,15 @@ class PiiStream:
 
 
 def find_all(text: str, kinds: Collection[PiiKind] = EVERY_KIND) -> Decided:
-    """Everything in a text, addresses with the divisions before their details."""
-    decided = PiiStream(kinds).whole(text)
+    """Everything in a whole text. An address begins where its detail does: see :func:`with_divisions`."""
+    return PiiStream(kinds).close_with(text)
+
+
+def with_divisions(decided: Decided) -> Decided:
+    """The same with addresses from their provinces and cities on, which belong to the value and not to its mask."""
     if not any(finding.kind is PiiKind.ADDRESS for finding in decided.findings):
         return decided
-    plain = PlainText(text)
+    plain = PlainText(decided.text)
     findings: list[Finding] = []
     values: list[str] = []
     end = 0
@@ -131,12 +135,11 @@ def find_all(text: str, kinds: Collection[PiiKind] = EVERY_KIND) -> Decided:
             begin = plain.position(finding.start)
             first = max(divisions_before(plain.text, begin), plain.position(end))
             value = plain.text[first:begin] + value
-            start = plain.start(first)
-            finding = msgspec.structs.replace(finding, start=start, shown=finding.start - start)
+            finding = msgspec.structs.replace(finding, start=plain.start(first))
         end = finding.end
         findings.append(finding)
         values.append(value)
-    return Decided(text, tuple(findings), tuple(values))
+    return Decided(decided.text, tuple(findings), tuple(values))
 
 
 def _outside(candidates: Iterable[Sequence[Finding]], hold: int) -> int:
