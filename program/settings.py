@@ -10,6 +10,7 @@ The structs are frozen ``msgspec.Struct`` classes whose fields are
 import difflib
 import math
 import tomllib
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
@@ -278,14 +279,14 @@ def _named(value: Any) -> str:
 
 
 def printable(settings: msgspec.Struct) -> str:
-    """The settings as TOML. Secrets show where they come from, never what they are."""
+    """The settings as TOML, without those that are unset. Secrets show where they come from, never what they are."""
     return "\n".join(_tables(settings, "")).strip() + "\n"
 
 
 def _tables(value: msgspec.Struct | dict[str, Any], path: str) -> Iterator[str]:
     items = list(msgspec.structs.asdict(value).items() if isinstance(value, msgspec.Struct) else value.items())
     below = [(key, item) for key, item in items if _is_table(item)]
-    flat = [(key, item) for key, item in items if not _is_table(item)]
+    flat = [(key, item) for key, item in items if not _is_table(item) and item is not None]
     if path and flat:
         yield f"\n[{path}]"
     for key, item in flat:
@@ -349,11 +350,16 @@ def _type_name(kind: Any) -> str:
         return f"list of {_type_name(_bare(get_args(kind)[0]))}"
     if origin is dict:
         return "table"
+    if origin in (typing.Union, types.UnionType):
+        choices = (choice for choice in get_args(kind) if choice is not type(None))
+        return " | ".join(f"{_type_name(_bare(choice))} {_constraints(choice)}".strip() for choice in choices)
     names = {str: "string", int: "integer", float: "number", bool: "boolean", Secret: "secret"}
     return names.get(kind, str(kind))
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is None:
+        return "unset"
     if field.default is not NODEFAULT:
         return _toml(field.default)
     if field.default_factory is not NODEFAULT:

@@ -31,8 +31,9 @@ def configuration() -> str:
         "# Configuration\n",
         GENERATED,
         "Settings are TOML, one file a program (`--config FILE`); `--check` validates and prints them, secrets hidden. The environment",
-        "overrides the file: `server.grpc.address` as `WECONVERSE_SERVER__GRPC__ADDRESS`. A secret is a reference, `env:NAME` or",
-        "`file:PATH`. A key that does not exist is an error that names the nearest one. `*` stands for a name of your own.\n",
+        "overrides the file: `grpc.address` of the server as `WECONVERSE_SERVER__GRPC__ADDRESS`. A secret is a reference, `env:NAME` or",
+        "`file:PATH`; anything else is taken for the secret itself. A key that does not exist is an error that names the nearest one.",
+        "`*` stands for a name of your own.\n",
     ]
     for name, prefix, settings in (
         ("server", "WECONVERSE_SERVER", ServerSettings),

@@ -25,6 +25,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     words: Annotated[tuple[str, ...], Meta(description="Words.")] = ("一", "二")
     extra: dict[str, object] = field(default_factory=dict)
     wanted: bool = False
+    chance: Annotated[Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="Chance.")] = None
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,6 +155,7 @@ def test_what_is_printed_hides_secrets_and_is_toml(tmp_path: Path) -> None:
     assert table["by_name"]["b c"] == {"name": '引号"\n', "key": "********", "weight": 0.5}
     assert table["section"]["extra"] == {"deep": {"a b": [1, 2.5, False]}}
     assert table["entries"][0]["key"] == "********"
+    assert "chance" not in table["section"], "TOML has no word for what is unset"
 
 
 @given(
@@ -165,6 +167,7 @@ def test_what_is_printed_hides_secrets_and_is_toml(tmp_path: Path) -> None:
             mode=st.sampled_from(["fast", "safe"]),
             title=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f")),
             words=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]))).map(tuple),
+            chance=st.none() | st.floats(0, 1),
         ),
         by_name=st.dictionaries(
             st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1),
@@ -187,3 +190,4 @@ def test_every_setting_is_described() -> None:
     assert rows["entries[].name"] == ("entries[].name", "string", "", "at least 1 long", "Its name.")
     assert rows["by_name.*.key"].type == "secret"
     assert rows["by_name.*.weight"].constraints == "≥ 0, ≤ 1"
+    assert rows["section.chance"] == ("section.chance", "number ≥ 0, ≤ 1", "unset", "", "Chance.")
