@@ -160,6 +160,10 @@ def _example(side: Side) -> str:
     )
 
 
+_CALLS: Final = ("/chat/completions", "/messages")
+"""What vendors' pages show behind the address, so that it is copied along."""
+
+
 def _check_base_url(address: str) -> None:
     try:
         parts = urlsplit(address)
@@ -172,6 +176,9 @@ def _check_base_url(address: str) -> None:
         )
     if parts.username is not None or parts.password is not None:
         raise ValueError("base_url: must not hold a user or password, which logs would show; the key goes into api_key")
+    for call in _CALLS:
+        if parts.path.rstrip("/").endswith(call):
+            raise ValueError(f"base_url: must end before {call}, which each call adds; leave that out")
 
 
 def _check_key(entry: ModelSettings, preset: Preset | None, side: Side, address: str) -> None:

@@ -105,6 +105,8 @@ def test_thoughts_are_given_back_unless_there_are_none() -> None:
         ({"preset": "weconverse"}, r"target: weconverse has no address .*such as centre\.example\.com:50051"),
         ({"base_url": "api.example.com/v1"}, r"base_url: must begin with http:// or https://"),
         ({"base_url": "http://h:99999/v1"}, r"base_url: must begin with http:// or https://"),
+        ({"base_url": "http://h/v1/chat/completions"}, r"base_url: must end before /chat/completions"),
+        ({"base_url": "http://h/messages/", "protocol": "anthropic_messages"}, r"base_url: must end before /messages"),
         ({"base_url": "http://[::1/v1"}, r"base_url: must begin with http:// or https://"),
         ({"base_url": "https://me:secret@h/v1"}, r"base_url: must not hold a user or password"),
         ({"preset": "xai", "transport": "grpc", "target": "https://api.x.ai"}, r"target: must be host:port"),
