@@ -62,20 +62,48 @@ class Rendering:
         stopping = [(hit.start, -action, hit) for hit, action in meant if action.stops]
         return min(stopping, key=lambda each: each[:2])[2] if stopping else None
 
-    def _show(self, text: str, covering: list[tuple[Hit, Action]]) -> str:
+    def _show(self, text: str, covering: Sequence[tuple[Hit, Action]]) -> str:
         """The characters of ``text``, of which the first is the one at the present position."""
-        actions = [Action.PASS] * len(text)
-        first: dict[int, Hit] = {}
-        for hit, action in covering:
-            for place in range(max(hit.start - self._position, 0), min(hit.end - self._position, len(text))):
-                actions[place] = max(actions[place], action)
-                if action is Action.REPLACE:
-                    first.setdefault(place, hit)
+        here, end = self._position, self._position + len(text)
+        masked = _mask(text, _stretches(covering, Action.MASK, here, end), here)
         shown: list[str] = []
-        for place, (character, action) in enumerate(zip(text, actions, strict=True)):
-            if action is not Action.REPLACE:
-                shown.append(MASK if action is Action.MASK else character)
-            elif not self._in_replacement:
-                shown.append(self._replacement(first[place].entry))
-            self._in_replacement = action is Action.REPLACE
+        at = here
+        for start, stop, hit in _stretches(covering, Action.REPLACE, here, end):
+            if at < start:
+                shown.append(masked[at - here : start - here])
+                self._in_replacement = False
+            if not self._in_replacement:
+                shown.append(self._replacement(hit.entry))
+            self._in_replacement = True
+            at = stop
+        if at < end:
+            shown.append(masked[at - here :])
+            self._in_replacement = False
         return "".join(shown)
+
+
+def _stretches(
+    covering: Sequence[tuple[Hit, Action]], wanted: Action, start: int, end: int
+) -> list[tuple[int, int, Hit]]:
+    """Where one action holds between ``start`` and ``end``, overlapping and touching hits as one, each with the first
+    of its hits."""
+    stretches: list[tuple[int, int, Hit]] = []
+    for hit, action in covering:
+        first, last = max(hit.start, start), min(hit.end, end)
+        if action is not wanted or first >= last:
+            continue
+        if stretches and first <= stretches[-1][1]:
+            begin, until, earlier = stretches[-1]
+            stretches[-1] = (begin, max(until, last), earlier)
+        else:
+            stretches.append((first, last, hit))
+    return stretches
+
+
+def _mask(text: str, stretches: Sequence[tuple[int, int, Hit]], start: int) -> str:
+    masked: list[str] = []
+    at = start
+    for first, last, _ in stretches:
+        masked += (text[at - start : first - start], MASK * (last - first))
+        at = last
+    return "".join((*masked, text[at - start :]))
