@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from program.secret import Secret
 from server.domain import Ask
 from server.errors import InvalidField, ResourceNotFound
 from server.settings import AssistantSettings, TextSettings
@@ -86,5 +87,12 @@ def _named_models(entry: AssistantSettings) -> Iterator[tuple[str, str]]:
 
 
 def _version(settings: AssistantSettings) -> str:
-    canonical = msgspec.json.encode(settings, order="sorted")
+    canonical = msgspec.json.Encoder(enc_hook=_without_secrets, order="sorted").encode(settings)
     return hashlib.blake2b(canonical, digest_size=8).hexdigest()
+
+
+def _without_secrets(value: object) -> str:
+    """A secret as the place it is read from: another key gives no other answers."""
+    if isinstance(value, Secret):
+        return value.reference
+    raise NotImplementedError(f"{type(value)} in the settings of an assistant")
