@@ -3,7 +3,7 @@
 import csv
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -68,21 +68,35 @@ def _state(path: Path) -> FileState:
     return FileState(str(path), status.st_mtime_ns, status.st_ino, status.st_size)
 
 
-def read_list(path: str, *, single_characters: bool = False) -> Iterator[Row]:
+def read_list(
+    path: str, *, single_characters: bool = False, refused: Callable[[ListError], object] | None = None
+) -> Iterator[Row]:
     """The rows of a file, in their order.
+
+    Args:
+        refused: told of each row that cannot be used, which is then left out. ``None``: the first one is raised.
 
     Raises:
         ListError: naming file, line, rule and remedy.
     """
     place = Path(path)
     reader = RowReader(place.name, single_characters=single_characters)
+    for line, fields in _fields(place):
+        try:
+            yield reader.row(line, fields)
+        except ListError as error:
+            if refused is None:
+                raise
+            refused(error)
+
+
+def _fields(place: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     text = _read(place)
     if place.suffix == ".json":
-        yield from _json_rows(place.name, text, reader)
-    elif place.suffix == ".csv":
-        yield from _csv_rows(place.name, text, reader)
-    else:
-        yield from _lines(text, reader, allows=place.name.endswith(_ALLOWED))
+        return _json_rows(place.name, text)
+    if place.suffix == ".csv":
+        return _csv_rows(place.name, text)
+    return _lines(text, allows=place.name.endswith(_ALLOWED))
 
 
 def _read(path: Path) -> str:
@@ -104,15 +118,15 @@ def _read(path: Path) -> str:
         raise ListError(path.name, line, "is not UTF-8; save the file with that encoding") from None
 
 
-def _lines(text: str, reader: RowReader, *, allows: bool) -> Iterator[Row]:
+def _lines(text: str, *, allows: bool) -> Iterator[tuple[int, Mapping[str, str]]]:
     allow = {"allow": "yes"} if allows else {}
     for number, line in enumerate(text.split("\n"), 1):
         word = line.strip()
         if word and not word.startswith("#"):
-            yield reader.row(number, {"word": word, **allow})
+            yield number, {"word": word, **allow}
 
 
-def _csv_rows(file: str, text: str, reader: RowReader) -> Iterator[Row]:
+def _csv_rows(file: str, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     columns: Sequence[str] | None = None
     lines = csv.reader(text.split("\n"), strict=True)
     try:
@@ -128,7 +142,7 @@ def _csv_rows(file: str, text: str, reader: RowReader) -> Iterator[Row]:
                     lines.line_num,
                     f"has {len(cells)} cells for {len(columns)} columns; put quotes around cells that hold commas",
                 )
-            yield reader.row(lines.line_num, dict(zip(columns, cells, strict=False)))
+            yield lines.line_num, dict(zip(columns, cells, strict=False))
     except csv.Error as error:
         raise ListError(file, lines.line_num, f"is not CSV: {error}; mend its quotes") from None
 
@@ -144,13 +158,13 @@ def _header(file: str, line: int, columns: Sequence[str]) -> Sequence[str]:
     return columns
 
 
-def _json_rows(file: str, text: str, reader: RowReader) -> Iterator[Row]:
+def _json_rows(file: str, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     try:
         items = msgspec.json.decode(text, type=list[Any])
     except msgspec.MsgspecError as error:
         raise ListError(file, None, f"is not a JSON list of words and objects: {error}") from None
     for number, item in enumerate(items, 1):
-        yield reader.row(number, _item(file, number, item))
+        yield number, _item(file, number, item)
 
 
 def _item(file: str, number: int, item: object) -> Mapping[str, str]:
