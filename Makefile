@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamps
+FUZZ_SECONDS ?= 120
 
-.PHONY: run test test-triton lint format check-types proto proto-check chaos bench docs lock clean help
+.PHONY: run test test-triton lint format check-types proto proto-check chaos fuzz bench docs lock clean help
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | sort
@@ -31,6 +32,11 @@ $(STAMP)/triton: requirements-triton.lock
 	@echo "Setting up a Triton server, about 400 MB …"
 	@$(PYTHON) -m venv $(VENV)/triton
 	@$(VENV)/triton/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-triton.lock
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/fuzz: requirements.lock requirements-extras.lock requirements-fuzz.lock
+	@$(PYTHON) -m venv $(VENV)/fuzz
+	@$(VENV)/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r requirements-extras.lock -r requirements-fuzz.lock
 	@mkdir -p $(STAMP) && touch $@
 
 run: $(STAMP)/run ## Starts server, adapter and a local WeCom, and prints where to chat.
@@ -62,6 +68,13 @@ proto-check: $(STAMP)/dev ## Fails when stubs drift, or the contract has finding
 
 chaos: $(STAMP)/dev ## Kills server and adapter at random, at least 30 times, and counts what was lost.
 	@$(BIN)/python -m pytest tests/chaos -m chaos --chaos-long --timeout 900
+
+fuzz: $(STAMP)/dev $(STAMP)/fuzz ## Tries the word filter on half a million random cuts, a million hostile characters, and what a fuzzer finds.
+	@FILTER_CUTS=500000 HOSTILE_CHARACTERS=1048576 $(BIN)/python -m pytest -q --timeout 3600 \
+	  tests/server/filter/test_word_stream.py tests/server/filter/test_rendering.py tests/server/filter/test_hostile_texts.py
+	@for harness in fold matcher stream; do \
+	  $(VENV)/fuzz/bin/python -m tests.fuzz.atheris_filter $$harness -max_total_time=$(FUZZ_SECONDS) -max_len=512 || exit 1; \
+	done
 
 bench: $(STAMP)/dev ## Measures ratios against the thinnest programs that do the same.
 	@$(BIN)/python -m bench
