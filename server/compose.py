@@ -88,6 +88,8 @@ def plan(settings: Settings) -> Iterator[str]:
     yield f"would keep turns in {settings.store.path}"
     try:
         yield from describe(settings)
+        # For what only a backend finds wrong with its entry. It opens nothing before its first call.
+        build_backends(settings.models, settings.node_id)
         for name, entry in settings.models.items():
             endpoint = endpoint_of(name, entry)
             yield f"would reach models/{name} by {endpoint.protocol}, {endpoint.address or 'in its script'}"

@@ -69,6 +69,16 @@ def ask(text: str, request_id: str = "") -> pb.ConverseRequest:
             "grpc.admins[0].token_sha256",
         ),
         (
+            Settings(models={"default": ModelSettings(protocol="provider_service", target="127.0.0.1")}),
+            "models.default.target",
+        ),
+        (
+            Settings(
+                models={"default": ModelSettings(protocol="gemini", base_url="http://h", batch="vllm_chat_batch")}
+            ),
+            "models.default.batch",
+        ),
+        (
             Settings(
                 grpc=GrpcSettings(
                     callers=(CallerSettings(name="a", token_sha256=("ab" * 32,)),),
