@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from bench import calls, channel, footprint, profile, report, routing_cost, transports
+from bench import calls, channel, filter_cost, footprint, profile, report, routing_cost, transports
 from bench.load import LoadFailed
 from bench.product import NotReady
 from bench.rounds import Outcome, Setting
@@ -21,6 +21,7 @@ SCENARIOS: dict[str, Callable[[Setting], Iterator[Outcome]]] = {
     "hit": calls.cache_hit,
     "miss": calls.miss,
     "stream": calls.streams,
+    "filter": filter_cost.filter_cost,
     "routing": routing_cost.routing_cost,
     "transport": transports.transports,
     "callback": channel.callbacks,

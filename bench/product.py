@@ -58,6 +58,8 @@ class Product(msgspec.Struct, frozen=True):
     """The fake WeCom API, as ``host:port``."""
     provider: str = ""
     """The mock upstream over gRPC, as ``host:port``; each assistant then has a twin that asks this one."""
+    filter_list: str = ""
+    """A list of words; there are then two more assistants, ``paced-filtered`` and ``paced-open``."""
     app_assistant: str = "whole"
     """The assistant that answers the application."""
     adapter_core: int = SUBJECT_CORE
@@ -72,6 +74,8 @@ class Product(msgspec.Struct, frozen=True):
             grpc, http, server_ready, adapter_ready = _free_addresses(4)
             pids = {}
             config = _server_settings(folder, grpc, server_ready, self.upstream, self.provider)
+            if self.filter_list:
+                config += _filter_settings(self.filter_list)
             pids["server"] = stack.enter_context(self._program("server", folder, config, server_ready, SUBJECT_CORE))
             if self.wecom:
                 config = _adapter_settings(grpc, http, adapter_ready, self.wecom, self.app_assistant)
@@ -142,6 +146,14 @@ def _server_settings(folder: Path, grpc: str, operations: str, upstream: str, pr
                 "max_connections = 4096\nfirst_token_seconds = 200.0\nidle_seconds = 200.0"
             )
     return "\n\n".join(tables) + "\n"
+
+
+def _filter_settings(words: str) -> str:
+    return (
+        f'\n[filter]\nlists = ["{words}"]\nmax_words = 2000000\n\n'
+        '[assistants.paced-filtered]\nmodel = "tokens-64-gap-10"\nfilter_policy = "default"\n\n'
+        '[assistants.paced-open]\nmodel = "tokens-64-gap-10"\nfilter_policy = ""\n'
+    )
 
 
 def _adapter_settings(grpc: str, http: str, operations: str, wecom: str, assistant: str) -> str:

@@ -325,6 +325,7 @@ async def _room(
             shared=SharedCalls(),
             screener=filtered.screener,
             moderation=filtered.moderation,
+            guards=filtered.guards,
             intents=intents,
             provider=provider,
             observer=metrics,

@@ -1,7 +1,7 @@
 """Settings → word lists, policies and second opinions at work. Part of the composition, like ``compose.py``."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -12,6 +12,8 @@ from server.filter.base import LexiconAdmin, Screener
 from server.filter.lexicons import Lexicons
 from server.filter.moderated_text import Moderation
 from server.filter.moderation import HttpModeration
+from server.filter.pii import PiiGuard
+from server.filter.pii_external import HttpRecogniser
 from server.filter.policy import policies_of
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words
@@ -25,6 +27,8 @@ class Filtering(msgspec.Struct, frozen=True):
 
     screener: Screener
     moderation: Moderation | None
+    guards: Mapping[str, PiiGuard]
+    """For personal data, by assistant."""
     lexicon: LexiconAdmin | None
     """What administrators may change; ``None`` where there are none."""
 
@@ -45,8 +49,9 @@ async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> As
         if settings.moderation.url:
             opinions = await stack.enter_async_context(HttpModeration(settings.moderation, metrics.filter))
             moderation = Moderation(opinions, settings.moderation)
+        guards = await _guards(settings, stack)
         if not settings.filter.lists and not settings.grpc.admins:
-            yield Filtering(ListScreener(_no_words, {}), moderation, None)
+            yield Filtering(ListScreener(_no_words, {}), moderation, guards, None)
             return
         lexicons = await stack.enter_async_context(Lexicons(settings.filter, metrics.filter))
         administration = LexiconAdministration(lexicons, audit, policies, settings.assistants, time.time)
@@ -56,7 +61,24 @@ async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> As
         except LexiconRefused as error:
             raise ValueError(f"filter.lists: {error.message}") from error
         screener = ListScreener(lexicons.words, policies, metrics.filter)
-        yield Filtering(screener, moderation, administration if settings.grpc.admins else None)
+        yield Filtering(screener, moderation, guards, administration if settings.grpc.admins else None)
+
+
+async def _guards(settings: Settings, stack: AsyncExitStack) -> dict[str, PiiGuard]:
+    """The guards of the assistants that have something to guard, with recognisers that are ready to be asked."""
+    guards = {}
+    for name, assistant in settings.assistants.items():
+        pii = assistant.pii
+        if pii.mode == "off" and not pii.mask_output:
+            continue
+        external = None
+        if pii.recogniser.url:
+            try:
+                external = await stack.enter_async_context(HttpRecogniser(pii.recogniser))
+            except ValueError as error:
+                raise ValueError(f"assistants.{name}.pii.recogniser.{error}") from error
+        guards[name] = PiiGuard(pii, external)
+    return guards
 
 
 def check_filter(settings: Settings) -> None:

@@ -4,20 +4,22 @@ A turn comes here when nobody of its conversation is in front of it, and leaves 
 complete reply, or with an error. What is stored of either is ``runner.py``'s business.
 """
 
-from collections.abc import AsyncGenerator
-
 from server.budget import Budget
 from server.cache.base import CachedReply
 from server.cache.key import partition_key, reply_key
 from server.domain import Ask, CacheOutcome, FinishReason
 from server.filter.base import Screening
 from server.filter.entries import Action, Direction
-from server.llm.base import Chunk, Prompt
+from server.filter.pii import PiiGuard
+from server.filter.pii_external import RecogniserFailed
+from server.llm.base import Prompt
 from server.memory.reset_words import asks_to_forget
 from server.settings import Settings
 from server.turn.assistants import Assistant, Assistants
 from server.turn.live import LiveTurn
 from server.turn.model_reply import ModelReply
+from server.turn.passage import Passage
+from server.turn.personal import NewReply, for_sorting, guarded, keep_masked
 from server.turn.prompting import Prompting
 from server.turn.screen import screen_input, sentence_of
 from server.turn.stations import Stations
@@ -36,6 +38,7 @@ class Engine:
         self._shared = stations.shared
         self._screener = stations.screener
         self._moderation = stations.moderation
+        self._guards = stations.guards
         self._intents = stations.intents
         self._prompting = Prompting(stations.memory, settings.memory.max_prompt_tokens)
         self._provider = stations.provider
@@ -56,16 +59,35 @@ class Engine:
         if verdict.stops:
             self._refuse(live, verdict, assistant)
             return
+        guard = self._guards.get(assistant.name)
+        try:
+            await self._answer(live, screening, guard, assistant, budget)
+        except RecogniserFailed:
+            self._refuse(live, Action.BLOCK, assistant)
+
+    async def _answer(
+        self, live: LiveTurn, screening: Screening, guard: PiiGuard | None, assistant: Assistant, budget: Budget
+    ) -> None:
+        if guard is not None and assistant.settings.pii.mode == "mask":
+            await keep_masked(live, guard, budget)
         ask = live.ask
         if asks_to_forget(ask.input.text, assistant.settings.reset_words) and not ask.input.media:
             await self._forget(live, assistant)
             return
-        choice = await self._intents.choose(assistant.name, ask, budget)
+        choice = await self._intents.choose(assistant.name, ask if guard is None else for_sorting(ask), budget)
         question = await self._prompting.question(ask, assistant, choice)
+        new_reply: NewReply | None = None
+        if guard is not None:
+            question, new_reply = await guarded(question, guard, budget)
+        passage = Passage(assistant.name, screening, self._moderation, new_reply)
         if question.personal or ask.options.bypass_cache:
-            await self._take(live, self._provider.generate(question.prompt, budget), screening, assistant, budget)
+            chunks = self._provider.generate(question.prompt, budget)
+            await self._reply(live, passage, budget).take(chunks, assistant.settings.texts)
         else:
-            await self._ask_cache(live, question.prompt, screening, assistant, budget)
+            await self._ask_cache(live, question.prompt, passage, assistant, budget)
+
+    def _reply(self, live: LiveTurn, passage: Passage, budget: Budget) -> ModelReply:
+        return ModelReply(live, passage, self._settings, self._observer, budget)
 
     def _refuse(self, live: LiveTurn, verdict: Action, assistant: Assistant) -> None:
         sentence, live.turn.finish_reason = sentence_of(verdict, Direction.INPUT, assistant.settings.texts)
@@ -79,7 +101,7 @@ class Engine:
         live.turn.finish_reason = FinishReason.FLOW
 
     async def _ask_cache(
-        self, live: LiveTurn, prompt: Prompt, screening: Screening, assistant: Assistant, budget: Budget
+        self, live: LiveTurn, prompt: Prompt, passage: Passage, assistant: Assistant, budget: Budget
     ) -> None:
         key = reply_key(assistant.version, prompt)
         known = await self._cache.get(key)
@@ -87,7 +109,7 @@ class Engine:
         if known is None and partition is not None and self._semantic is not None:
             known = await self._semantic.get(prompt.messages[-1].text, partition, budget)
         if known is not None:
-            self._give(live, known, screening, assistant)
+            self._give(live, known, passage.screening, assistant)
             return
         # The call may outlive the turn that began it, if others wait for it too: its time
         # is that of a turn, not what this caller has left.
@@ -96,13 +118,13 @@ class Engine:
             outcome = CacheOutcome.MISS if call.leads else CacheOutcome.COALESCED
             live.turn.cache_outcome = outcome
             self._observer.cache_used(outcome)
-            await self._take(live, call.chunks(), screening, assistant, budget)
+            await self._reply(live, passage, budget).take(call.chunks(), assistant.settings.texts)
         turn = live.turn
         if outcome is CacheOutcome.MISS and turn.finish_reason is FinishReason.STOP:
-            reply = CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage)
-            await self._cache.put(key, reply)
+            kept = CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage)
+            await self._cache.put(key, kept)
             if partition is not None and self._semantic is not None:
-                await self._semantic.put(prompt.messages[-1].text, partition, reply)
+                await self._semantic.put(prompt.messages[-1].text, partition, kept)
 
     def _partition(self, ask: Ask, assistant: Assistant, prompt: Prompt) -> bytes | None:
         """Within what a question of the same meaning may share the answer; ``None`` where it must not.
@@ -125,14 +147,3 @@ class Engine:
         if screened.action.stops:
             sentence, live.turn.finish_reason = sentence_of(screened.action, Direction.OUTPUT, assistant.settings.texts)
         live.add(sentence or screened.text)
-
-    async def _take(
-        self,
-        live: LiveTurn,
-        chunks: AsyncGenerator[Chunk, None],
-        screening: Screening,
-        assistant: Assistant,
-        budget: Budget,
-    ) -> None:
-        reply = ModelReply(live, screening, self._moderation, self._settings, self._observer)
-        await reply.take(chunks, assistant.settings.texts, budget)

@@ -8,14 +8,14 @@ import structlog
 
 from server.budget import Budget
 from server.domain import FinishReason, ProgressStage, ReplacementCause
-from server.filter.base import Screened, Screening
+from server.filter.base import Screened
 from server.filter.entries import Action, Direction
-from server.filter.moderated_text import ModeratedStream, Moderation
 from server.llm.base import Chunk, ErrorClass, ProviderError
 from server.settings import TextSettings, TurnSettings
 from server.turn.live import LiveTurn
 from server.turn.observer import TurnObserver
 from server.turn.pace import Pace
+from server.turn.passage import Passage
 from server.turn.provider_errors import to_domain_error
 from server.turn.screen import sentence_of
 
@@ -26,19 +26,14 @@ class ModelReply:
     """Takes the chunks of one reply into a turn."""
 
     def __init__(
-        self,
-        live: LiveTurn,
-        screening: Screening,
-        moderation: Moderation | None,
-        settings: TurnSettings,
-        observer: TurnObserver,
+        self, live: LiveTurn, passage: Passage, settings: TurnSettings, observer: TurnObserver, budget: Budget
     ) -> None:
+        """Args: the budget is for whoever has to approve what is shown."""
         self._live = live
-        self._screening = screening
-        self._said = screening.stream(Direction.OUTPUT)
-        self._moderation = moderation
-        self._approved = self._moderated()
-        self._thought = screening.stream(Direction.OUTPUT) if live.ask.options.include_reasoning else None
+        self._passage = passage
+        self._budget = budget
+        self._said = passage.reply()
+        self._thought = passage.thoughts() if live.ask.options.include_reasoning else None
         self._anew = False
         """Whether the next text takes the place of what was shown."""
         self._stopped = Action.PASS
@@ -48,7 +43,7 @@ class ModelReply:
         self._observer = observer
         self._pace = Pace(live, live.ask.options.delta_interval, settings.progress_seconds)
 
-    async def take(self, chunks: AsyncGenerator[Chunk, None], texts: TextSettings, budget: Budget) -> None:
+    async def take(self, chunks: AsyncGenerator[Chunk, None], texts: TextSettings) -> None:
         """Fills in the reply, its end, its usage and its model. Closes ``chunks``.
 
         Raises:
@@ -60,7 +55,7 @@ class ModelReply:
         self._pace.waiting(ProgressStage.WAITING_FOR_MODEL)
         try:
             async with aclosing(chunks):
-                await self._take_chunks(chunks, budget)
+                await self._take_chunks(chunks)
         except ProviderError as error:
             self._pace.flush()
             self._failed(error)
@@ -77,10 +72,10 @@ class ModelReply:
             self._live.replace(sentence, ReplacementCause.FILTERED)
         self._observer.model_answered(turn.model, time.monotonic() - began)
 
-    async def _take_chunks(self, chunks: AsyncGenerator[Chunk, None], budget: Budget) -> None:
+    async def _take_chunks(self, chunks: AsyncGenerator[Chunk, None]) -> None:
         turn = self._live.turn
         async for chunk in chunks:
-            await self._take_one(chunk, budget)
+            await self._take_one(chunk)
             if self._stopped.stops:
                 # Leaving the loop closes the call: what the model would still say is nobody's to pay for.
                 self._pace.drop()
@@ -90,7 +85,7 @@ class ModelReply:
                 turn.usage = chunk.usage
                 break
         if turn.finish_reason is not FinishReason.UNSPECIFIED:
-            await self._end(budget)
+            await self._end()
         if self._stopped.stops:
             self._pace.drop()
         self._pace.flush()
@@ -99,41 +94,28 @@ class ModelReply:
         if not self._visible and not self._stopped.stops and turn.finish_reason is not FinishReason.PROVIDER_BLOCKED:
             raise ProviderError(ErrorClass.INCOMPLETE, "the reply holds nothing visible", model=turn.model)
 
-    async def _take_one(self, chunk: Chunk, budget: Budget) -> None:
+    async def _take_one(self, chunk: Chunk) -> None:
         if chunk.model:
             self._live.turn.model = chunk.model
         if chunk.restart:
             self._room, self._visible, self._anew = self._most, False, True
-            self._said = self._screening.stream(Direction.OUTPUT)
-            self._approved = self._moderated()
+            self._said = self._passage.reply()
         if chunk.reasoning and self._thought is not None:
-            self._think(self._thought.feed(chunk.reasoning))
+            self._think(await self._thought.feed(chunk.reasoning, self._budget))
         if chunk.text and not self._stopped.stops:
             self._room -= len(chunk.text)
             self._visible = self._visible or not chunk.text.isspace()
-            await self._show(self._said.feed(chunk.text if self._room >= 0 else chunk.text[: self._room]), budget)
+            text = chunk.text if self._room >= 0 else chunk.text[: self._room]
+            self._show(await self._said.feed(text, self._budget))
 
-    async def _end(self, budget: Budget) -> None:
+    async def _end(self) -> None:
         """What was still held back is decided now."""
         if self._thought is not None:
-            self._think(self._thought.close())
+            self._think(await self._thought.close(self._budget))
         if not self._stopped.stops:
-            await self._show(self._said.close(), budget)
-        if self._approved is not None and not self._stopped.stops:
-            self._put(await self._approved.close(budget))
+            self._show(await self._said.close(self._budget))
 
-    def _moderated(self) -> ModeratedStream | None:
-        """Whoever has to approve the reply before it is shown; thoughts pass the word lists alone."""
-        return None if self._moderation is None else self._moderation.stream(self._live.ask.assistant)
-
-    async def _show(self, screened: Screened, budget: Budget) -> None:
-        """Takes what the word lists leave, and shows what is approved of it."""
-        if self._approved is None or screened.action.stops:
-            self._put(screened)
-        elif screened.text:
-            self._put(await self._approved.feed(screened.text, budget))
-
-    def _put(self, screened: Screened) -> None:
+    def _show(self, screened: Screened) -> None:
         if screened.action.stops:
             self._stopped = screened.action
         if screened.text and self._anew:

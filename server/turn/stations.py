@@ -1,11 +1,14 @@
 """What a turn passes on its way, and who counts it: all that the engine needs beside the settings."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from server.cache.base import ReplyCache, SemanticCache
 from server.cache.coalesce import SharedCalls
 from server.filter.base import Screener
 from server.filter.moderated_text import Moderation
+from server.filter.pii import PiiGuard
 from server.llm.base import Provider
 from server.memory.base import Memory
 from server.routing.base import IntentChooser
@@ -26,3 +29,5 @@ class Stations(msgspec.Struct, frozen=True, kw_only=True):
     observer: TurnObserver
     semantic: SemanticCache | None = None
     moderation: Moderation | None = None
+    guards: Mapping[str, PiiGuard] = {}
+    """For personal data, by assistant; others pass it on as it is."""

@@ -1,7 +1,7 @@
 """A turn room over a real store, with a model that does what the test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from server.cache.inprocess import InProcessReplyCache
 from server.domain import Ask, Content, Event, FinishReason, Owed, Turn, TurnName, TurnOptions, Usage
 from server.filter.base import Screener
 from server.filter.moderated_text import Moderation
+from server.filter.pii import PiiGuard
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words
 from server.llm.base import Chunk, Prompt
@@ -166,6 +167,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
         wrap: Callable[[TurnStore], TurnStore] = lambda store: store,
         screener: Screener | None = None,
         moderation: Moderation | None = None,
+        guards: Mapping[str, PiiGuard] | None = None,
     ) -> AsyncIterator[TurnRoom]:
         settings = settings or Settings()
         async with open_sqlite(tmp_path / "turns.db") as store:
@@ -175,6 +177,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
                 cache=InProcessReplyCache(settings.cache.entries, settings.cache.ttl_seconds),
                 shared=SharedCalls(),
                 moderation=moderation,
+                guards=guards or {},
                 screener=screener or ListScreener(no_words, {}),
                 intents=Intents(settings.assistants, model, routing.Unobserved()),
                 provider=model,
