@@ -8,6 +8,7 @@ import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,9 @@ from server.filter.list_rows import Kind, Row
 from server.filter.matcher import Matcher, Prefixes
 from server.filter.plain_matcher import PlainMatcher
 from server.filter.word_table import WordTable
+
+
+_SEARCHED_AT_A_TIME: Final = 1 << 14
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -62,6 +66,8 @@ class Compiled:
         self._kinds = kinds
         self.matcher, self.prefixes = found_by
         self.version = version
+        self.repeats = any(kind.repeats for kind in kinds)
+        """Whether an entry is to be found with characters said again and again."""
 
     def __len__(self) -> int:
         return len(self._words)
@@ -82,6 +88,30 @@ class Compiled:
         number = bisect_left(self._words, folded)
         known = number < len(self._words) and self._words[number] == folded
         return self._rows(number) if known else range(0)
+
+    def rows_named(self, entry_id: str) -> list[int]:
+        """The rows of the entry of that id: one for each form of its word; none if there is none."""
+        file, _, line = entry_id.rpartition(":")
+        found: list[int] = []
+        if not (line.isascii() and line.isdigit()):
+            return found
+        at, number, lines = 0, int(line), self._row_lines
+        while at < len(lines):
+            try:
+                # In slices, because other threads wait while one is searched.
+                at = lines.index(number, at, at + _SEARCHED_AT_A_TIME)
+            except ValueError:
+                at += _SEARCHED_AT_A_TIME
+                continue
+            if self._kind(at).file == file:
+                found.append(at)
+            at += 1
+        return found
+
+    def rows_tagged(self, tag: str) -> "array[int]":
+        """The rows of all entries with a tag."""
+        wanted = {number for number, kind in enumerate(self._kinds) if kind.tag == tag}
+        return array("I", (row for row, kind in enumerate(self._row_kinds) if kind in wanted))
 
     def row(self, row: int) -> ListedEntry:
         """A row as it is shown. Rows are in the order of their folded words."""
@@ -105,6 +135,7 @@ class Compiled:
             direction=Direction(kind.direction),
             action=None if kind.action is None else Action(kind.action),
             replacement=kind.replacement,
+            repeats=kind.repeats,
         )
 
     def save(self) -> Saved:

@@ -55,6 +55,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     action: Action | None = None
     """Goes before that of the tag."""
     replacement: str = ""
+    repeats: bool = False
+    """Whether it is also found with characters said again and again."""
 
 
 class Pattern(msgspec.Struct, frozen=True):

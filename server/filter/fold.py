@@ -33,6 +33,9 @@ is a symbol like any other, so these five never mean anything else."""
 MAX_GAP: Final = 4
 """Gap characters in a row; more of them are a barrier."""
 
+MAX_REPEATS: Final = 16
+"""How often a character may be said in a row to count as said once; what is held of a stream is bounded by it."""
+
 _LINE_BREAKS: Final = frozenset("\n\r\v\f\x85\u2028\u2029")
 _INVISIBLE_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0")
 _INVISIBLE: Final = frozenset({"Mn", "Me", "Cf", "Cc"})
@@ -99,7 +102,7 @@ _RUN: Final = re.compile(f"[^{SYMBOL}-{NOTHING}]+")
 class Folded:
     """A text in folded form. Positions of ``content`` are counted from 0, as in the source."""
 
-    __slots__ = ("_gap_positions", "_gaps", "_index", "_text", "content")
+    __slots__ = ("_gap_positions", "_gaps", "_index", "_last", "_text", "content")
 
     def __init__(self, text: str, folded: str | None = None) -> None:
         """Args: what :func:`fold_characters` made of the text, where that is known."""
@@ -112,11 +115,11 @@ class Folded:
         self._gaps: list[str] = []
         if _BETWEEN.search(folded) is None:
             self.content = folded
-            self._index = source
+            self._index = self._last = source
             return
         runs = [match.span() for match in _RUN.finditer(folded)]
         self.content = "".join([folded[start:end] for start, end in runs])
-        self._index = [position for start, end in runs for position in source[start:end]]
+        self._index = self._last = [position for start, end in runs for position in source[start:end]]
         self._note_gaps(folded, runs)
 
     def _note_gaps(self, folded: str, runs: Sequence[tuple[int, int]]) -> None:
@@ -144,7 +147,7 @@ class Folded:
 
     def end(self, position: int) -> int:
         """Where the source character of the content character before ``position`` ends."""
-        return self._index[position - 1] + 1 if position else 0
+        return self._last[position - 1] + 1 if position else 0
 
     def as_written(self, start: int, end: int) -> str:
         """The source characters of ``content[start:end]``, one for each content character, without what is between."""
@@ -169,8 +172,32 @@ class Folded:
 
     def is_whole(self, start: int, end: int) -> bool:
         """Whether ``content[start:end]`` begins and ends on whole source characters."""
-        index = self._index
-        return (start == 0 or index[start - 1] != index[start]) and (end == len(index) or index[end - 1] != index[end])
+        first, last = self._index, self._last
+        return (start == 0 or last[start - 1] != first[start]) and (end == len(first) or last[end - 1] != first[end])
+
+    def collapsed(self) -> "Folded":
+        """The same with each character once that follows itself, up to :data:`MAX_REPEATS` times in a row."""
+        kept: list[int] = []
+        lasts: list[int] = []
+        repeats = 0
+        solid = self.is_solid
+        for position, character in enumerate(self.content):
+            again = bool(kept) and character == self.content[kept[-1]] and (solid or not self.gap(position))
+            if again and repeats < MAX_REPEATS:
+                repeats += 1
+                lasts[-1] = position
+            else:
+                repeats = 1
+                kept.append(position)
+                lasts.append(position)
+        new = Folded("")
+        new._text = self._text
+        new.content = "".join([self.content[position] for position in kept])
+        new._index = [self._index[position] for position in kept]
+        new._last = [self._last[position] for position in lasts]
+        new._gap_positions = [bisect_left(kept, position) for position in self._gap_positions]
+        new._gaps = self._gaps
+        return new
 
 
 def fold(text: str) -> Folded:

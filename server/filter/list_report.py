@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 import rjieba
 
+from server.filter.both_passes import stream_of
 from server.filter.compiled import Compiled
 from server.filter.list_rows import ListError, Row
 from server.filter.logged_texts import LoggedText
-from server.filter.word_stream import WordStream
 
 MAX_TOLD: Final = 50
 """Words and lines of each kind that are told; the rest is counted."""
@@ -51,7 +51,7 @@ def hits(words: Compiled, texts: Iterable[LoggedText]) -> Hits:
     count = hit = characters = 0
     by_entry: Counter[tuple[str, str, str]] = Counter()
     for text, direction in texts:
-        found = WordStream(words, direction).close(text).hits
+        found = stream_of(words, direction).close(text).hits
         count += 1
         hit += bool(found)
         characters += len(text)

@@ -61,8 +61,13 @@ NOTHING_BEFORE: Final = Before()
 class Surroundings:
     """A folded piece of text, what came right before it, and whether anything comes behind it."""
 
-    def __init__(self, folded: Folded, before: "Before", *, ended: bool) -> None:
-        """Args: what is directly before the piece, and whether the piece is the last."""
+    def __init__(self, folded: Folded, before: "Before", *, ended: bool, repeated: bool = False) -> None:
+        """Args:
+        before: what is directly before the piece.
+        ended: whether the piece is the last.
+        repeated: whether the folded piece is a collapsed one.
+        """
+        self._repeated = repeated
         self._folded = folded
         self._before = before
         self._ended = ended
@@ -80,6 +85,8 @@ class Surroundings:
             return Verdict.GAP
         if self._goes_on_before(start):
             return Verdict.GOES_ON
+        if self._repeated and self._is_open(end):
+            return Verdict.OPEN  # its last character may be said again
         if _is_latin(folded.content[end - 1]):
             if self._is_open(end):
                 return Verdict.OPEN

@@ -1,5 +1,6 @@
 """Every listed word in a text, also what does not count, each with the reason. For trying lists, not for turns."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from server.filter.base import Occurrence, Why
@@ -14,8 +15,14 @@ MAX_OCCURRENCES: Final = 10_000
 
 def occurrences(words: Words, text: str, direction: Direction) -> tuple[Occurrence, ...]:
     """By where they start, the longer first."""
-    folded = Folded(text)
-    around = Surroundings(folded, NOTHING_BEFORE, ended=True)
+    found = dict.fromkeys(_in_one_pass(words, Folded(text), direction, repeated=False))
+    if words.repeats:
+        found |= dict.fromkeys(_in_one_pass(words, Folded(text).collapsed(), direction, repeated=True))
+    return tuple(sorted(found, key=lambda each: (each.start, -each.end)))
+
+
+def _in_one_pass(words: Words, folded: Folded, direction: Direction, *, repeated: bool) -> Iterator[Occurrence]:
+    around = Surroundings(folded, NOTHING_BEFORE, ended=True, repeated=repeated)
     matches = words.matcher.matches(folded.content)
     allowed = Spans(
         [
@@ -24,14 +31,15 @@ def occurrences(words: Words, text: str, direction: Direction) -> tuple[Occurren
             if words.pattern(number).allows and around.verdict(start, end, own_word=False) is Verdict.MEANT
         ]
     )
-    found: list[Occurrence] = []
     for start, end, number in matches[:MAX_OCCURRENCES]:
         for entry in words.pattern(number).entries:
-            why = _why(entry, direction, around.verdict(start, end, own_word=entry.boundary == "word"))
+            if repeated and not entry.repeats:
+                continue
+            own_word = entry.boundary == "word" and not repeated
+            why = _why(entry, direction, around.verdict(start, end, own_word=own_word))
             if why is Why.MEANT and allowed.cover(start, end):
                 why = Why.ALLOWED
-            found.append(Occurrence(entry, folded.start(start), folded.end(end), why))
-    return tuple(sorted(found, key=lambda each: (each.start, -each.end)))
+            yield Occurrence(entry, folded.start(start), folded.end(end), why)
 
 
 def _why(entry: Entry, direction: Direction, verdict: Verdict) -> Why:

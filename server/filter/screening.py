@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from server.filter.base import FilterObserver, Screened, Screening, TextStream, Unobserved
+from server.filter.both_passes import BothPasses, stream_of
 from server.filter.entries import Action, Direction, Hit
 from server.filter.policy import Policy
 from server.filter.rendering import Rendering
@@ -49,7 +50,7 @@ class ListScreening:
 
     def check(self, text: str, direction: Direction) -> Screened:
         """See :meth:`server.filter.base.Screening.check`."""
-        decided = WordStream(self._words, direction).close(text)
+        decided = stream_of(self._words, direction).close(text)
         if not decided.hits:
             return Screened(text)
         action_of = self._policy.actions(direction)
@@ -62,14 +63,14 @@ class ListScreening:
         """See :meth:`server.filter.base.Screening.stream`."""
         actions = self._policy.actions(direction)
         rendering = Rendering(actions, self._policy.replacement)
-        return _ListStream(WordStream(self._words, direction), rendering, self._report(direction))
+        return _ListStream(stream_of(self._words, direction), rendering, self._report(direction))
 
     def _report(self, direction: Direction) -> "_Report":
         return _Report(self._assistant, direction, self._policy, self._observer)
 
 
 class _ListStream:
-    def __init__(self, words: WordStream, rendering: Rendering, report: "_Report") -> None:
+    def __init__(self, words: WordStream | BothPasses, rendering: Rendering, report: "_Report") -> None:
         self._words = words
         self._rendering = rendering
         self._report = report

@@ -28,6 +28,8 @@ class Snapshot:
         if words:
             self.matcher = _BothMatchers(lists.matcher, build_matcher(words), len(lists))
             self.prefixes = _BothBeginnings(lists.prefixes, Prefixes(words))
+        self.repeats = lists.repeats
+        """See :attr:`server.filter.word_stream.Words.repeats`."""
         self.version = _version(lists, overlay)
         """The same for the same words that mean the same."""
 
@@ -41,6 +43,30 @@ class Snapshot:
             return self._added[number - len(self.lists)]
         pattern = self.lists.pattern(number)
         return Pattern(pattern.word) if pattern.word in self.overlay.withdrawn else pattern
+
+
+class TaggedRows(Sequence[ListedEntry]):
+    """The rows of one tag without those of withdrawn words, made when they are asked for."""
+
+    def __init__(self, lists: Compiled, withdrawn: frozenset[str], tag: str) -> None:
+        """Goes through all rows once."""
+        gone = {row for word in withdrawn for row in lists.rows_of(word)}
+        self._lists = lists
+        self._rows = [row for row in lists.rows_tagged(tag) if row not in gone]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, number: int) -> ListedEntry: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[ListedEntry]: ...
+
+    def __getitem__(self, number: int | slice) -> ListedEntry | list[ListedEntry]:
+        if isinstance(number, slice):
+            return [self._lists.row(row) for row in self._rows[number]]
+        return self._lists.row(self._rows[number])
 
 
 class ListedRows(Sequence[ListedEntry]):

@@ -29,6 +29,11 @@ class Words(Protocol):
     def matcher(self) -> Matcher: ...
     @property
     def prefixes(self) -> Beginnings: ...
+    @property
+    def repeats(self) -> bool:
+        """Whether an entry is to be found with characters said again and again."""
+        ...
+
     def pattern(self, number: int) -> Pattern:
         """By the number of the matcher's words."""
         ...
@@ -54,8 +59,12 @@ class WordStream:
     Positions count without those that it takes.
     """
 
-    def __init__(self, words: Words, direction: Direction) -> None:
-        """Args: whose words it is."""
+    def __init__(self, words: Words, direction: Direction, *, repeated: bool = False) -> None:
+        """Args:
+        direction: whose words it is.
+        repeated: looks for characters said again and again, for the entries that ask for it, and for nothing else.
+        """
+        self._repeated = repeated
         self._words = words
         self._direction = direction
         self._thinning = Thinning()
@@ -80,7 +89,9 @@ class WordStream:
         self._held += text
         self._held_folded += folded_text
         folded = Folded(self._held, self._held_folded)
-        around = Surroundings(folded, self._before, ended=ended)
+        if self._repeated:
+            folded = folded.collapsed()
+        around = Surroundings(folded, self._before, ended=ended, repeated=self._repeated)
         denied, hold = self._judge(folded, around)
         if ended:
             hold = len(folded.content)
@@ -103,9 +114,10 @@ class WordStream:
                 if verdict is Verdict.OPEN:
                     hold = min(hold, start)
             for entry in pattern.entries:
-                if self._direction not in entry.direction:
+                if self._direction not in entry.direction or (self._repeated and not entry.repeats):
                     continue
-                verdict = around.verdict(start, end, own_word=entry.boundary == "word")
+                own_word = entry.boundary == "word" and not self._repeated
+                verdict = around.verdict(start, end, own_word=own_word)
                 if verdict is Verdict.MEANT:
                     denied.append((start, end, entry))
                 elif verdict is Verdict.OPEN:

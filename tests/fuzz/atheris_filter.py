@@ -10,12 +10,12 @@ import atheris
 
 with atheris.instrument_imports(include=["server.filter"]):
     from server.filter.automaton import build_matcher
+    from server.filter.both_passes import stream_of
     from server.filter.entries import Action, Direction, Entry, Pattern
     from server.filter.fold import Folded, fold_characters, fold_word
     from server.filter.matcher import Prefixes
     from server.filter.plain_matcher import PlainMatcher
     from server.filter.rendering import Rendering
-    from server.filter.word_stream import WordStream
 
 
 class Lists:
@@ -25,6 +25,7 @@ class Lists:
         self._patterns = list(words.values())
         self.matcher = build_matcher(list(words))
         self.prefixes = Prefixes(words)
+        self.repeats = True
 
     def pattern(self, number: int) -> Pattern:
         return self._patterns[number]
@@ -36,13 +37,15 @@ def drawn_lists(source: "atheris.FuzzedDataProvider") -> Lists:
         folded = fold_word(source.ConsumeUnicodeNoSurrogates(source.ConsumeIntInRange(1, 6)))[:64]
         if folded:
             boundary = "word" if source.ConsumeBool() else "any"
-            entry = Entry(str(number), folded, boundary=boundary, action=Action(source.ConsumeIntInRange(0, 5)))
+            entry = Entry(
+                str(number), folded, boundary=boundary, action=Action(source.ConsumeIntInRange(0, 5)), repeats=True
+            )
             words[folded] = Pattern(folded, (entry,), allows=source.ConsumeIntInRange(0, 5) == 0)
     return Lists(words)
 
 
 def rendered(words: Lists, pieces: list[str]) -> tuple[str, list[tuple[str, int, int]]]:
-    stream = WordStream(words, Direction.INPUT)
+    stream = stream_of(words, Direction.INPUT)
     rendering = Rendering(lambda entry: entry.action or Action.PASS, lambda entry: f"<{entry.id}>")
     shown, told = "", []
     for piece in [*pieces, None]:

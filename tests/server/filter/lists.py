@@ -20,6 +20,7 @@ class SmallList(msgspec.Struct, frozen=True):
     patterns: Sequence[Pattern]
     matcher: Matcher
     prefixes: Prefixes
+    repeats: bool = False
 
     def pattern(self, number: int) -> Pattern:
         return self.patterns[number]

@@ -1,5 +1,6 @@
 """Valid values of each kind as people write them, texts around them, and cases with labels. All made up."""
 
+import datetime
 import json
 import string
 from pathlib import Path
@@ -59,7 +60,7 @@ def mobiles(draw: st.DrawFn) -> str:
 @st.composite
 def identities(draw: st.DrawFn) -> str:
     province = draw(st.sampled_from(["11", "31", "44", "51", "65", "33", "42"]))
-    date = draw(st.dates(min_value=_day(1900), max_value=_day(1912)))
+    date = draw(st.dates(min_value=datetime.date(1900, 1, 1), max_value=datetime.date(1912, 12, 31)))
     first = province + draw(digits(4)) + date.strftime("%Y%m%d") + draw(digits(3))
     number = first + check_digit(first)
     sizes = draw(st.sampled_from([(18,), (6, 8, 4), (6, 4, 4, 4), (3, 3, 4, 4, 4)]))
@@ -70,12 +71,16 @@ def identities(draw: st.DrawFn) -> str:
 @st.composite
 def cards(draw: st.DrawFn) -> str:
     begin, length = draw(
-        st.sampled_from([("62", 16), ("62", 19), ("62", 17), ("4", 16), ("53", 16), ("37", 15), ("3530", 16), ("9558", 19)])
+        st.sampled_from(
+            [("62", 16), ("62", 19), ("62", 17), ("4", 16), ("53", 16), ("37", 15), ("3530", 16), ("9558", 19)]
+        )
     )
     first = begin + draw(digits(length - len(begin) - 1))
     number = next(first + last for last in string.digits if passes_luhn(first + last))
     if length in (16, 19) and draw(st.booleans()):
-        return draw(dressed(grouped(number, (4, 4, 4, 4, 3)[: (length + 3) // 4], draw(st.sampled_from(["-", " ", "－"])))))
+        return draw(
+            dressed(grouped(number, (4, 4, 4, 4, 3)[: (length + 3) // 4], draw(st.sampled_from(["-", " ", "－"]))))
+        )
     return draw(dressed(number))
 
 
@@ -104,9 +109,3 @@ def dressed(draw: st.DrawFn, text: str) -> str:
         place = draw(st.integers(1, len(text) - 1))
         return text[:place] + draw(st.sampled_from(["\u200b", "\u2060", "\ufeff\u200d"])) + text[place:]
     return text
-
-
-def _day(year: int) -> Any:
-    import datetime
-
-    return datetime.date(year, 1, 1)

@@ -55,6 +55,10 @@ class Counting:
     def prefixes(self) -> Beginnings:
         return self._words.prefixes
 
+    @property
+    def repeats(self) -> bool:
+        return self._words.repeats
+
     def pattern(self, number: int) -> Pattern:
         return self._words.pattern(number)
 

@@ -40,7 +40,10 @@ def test_every_mailbox_is_found(left: str, value: str, right: str) -> None:
     assert found(left + value + right, PiiKind.EMAIL) == [value]
 
 
-@given(st.lists(st.one_of(mobiles(), identities(), cards()), min_size=2, max_size=4), st.sampled_from(["，", "\n", "、", ";", "和"]))
+@given(
+    st.lists(st.one_of(mobiles(), identities(), cards()), min_size=2, max_size=4),
+    st.sampled_from(["，", "\n", "、", ";", "和"]),
+)
 def test_values_in_a_row_are_found_one_by_one(values: list[str], between: str) -> None:
     text = between.join(values)
     assert [text[each.start : each.end] for each in find_all(text).findings] == values
@@ -69,7 +72,11 @@ def test_a_longer_number_is_no_mobile_number(left: str, number: str, right: str,
     assert PiiKind.MOBILE not in {each.kind for each in find_all(left + longer + right).findings}
 
 
-@given(mobile_numbers, st.text(string.ascii_lowercase, min_size=5, max_size=8), st.sampled_from(["{1}{0}", "{0}{1}", "{1}_{0}", "{1}{0}{1}"]))
+@given(
+    mobile_numbers,
+    st.text(string.ascii_lowercase, min_size=5, max_size=8),
+    st.sampled_from(["{1}{0}", "{0}{1}", "{1}_{0}", "{1}{0}{1}"]),
+)
 def test_a_number_in_an_identifier_is_none(number: str, word: str, form: str) -> None:
     assume(word not in ("phone", "mobile", "telephone", "weixin", "wechat", "whatsapp", "cellphone"))
     assume(not word.startswith("ext"))
