@@ -109,16 +109,25 @@ class LexiconAdministration(LexiconAdmin):
         start = read_token(listing, page_token) if page_token else 0
         wanted = msgspec.structs.replace(query, prefix=self._lexicon.fold(query.prefix))
         changed = tuple(self._changed.values())
-        found, end = await asyncio.to_thread(_select, changed, self._lexicon.listed(), wanted, start, page_size)
+        found, end = await asyncio.to_thread(self._select, changed, wanted, start, page_size)
         return EntryPage(found, "" if end is None else make_token(listing, end))
+
+    def _select(
+        self, changed: Sequence[ListedEntry], query: EntryQuery, start: int, limit: int
+    ) -> tuple[tuple[ListedEntry, ...], int | None]:
+        """In a thread: lists may have a million entries."""
+        listed = self._lexicon.listed(query.tag) if query.origin in (None, Origin.LIST) else ()
+        return _select(changed, listed, query, start, limit)
 
     async def try_text(self, text: str, assistant: str, direction: Direction) -> TriedText:
         """See :meth:`server.filter.base.LexiconAdmin.try_text`."""
         if assistant not in self._assistants:
             raise ResourceNotFound(f"assistants/{assistant}")
         # A long text against many words takes its time, which running turns need not spend.
-        occurrences = await asyncio.to_thread(self._lexicon.occurrences, text, direction)
-        return judged(text, occurrences, self._policies.get(assistant), direction)
+        return await asyncio.to_thread(self._judged, text, self._policies.get(assistant), direction)
+
+    def _judged(self, text: str, policy: Policy | None, direction: Direction) -> TriedText:
+        return judged(text, self._lexicon.occurrences(text, direction), policy, direction)
 
     async def changes(self, page_size: int, page_token: str) -> ChangePage:
         """See :meth:`server.filter.base.LexiconAdmin.changes`."""
@@ -156,7 +165,7 @@ class LexiconAdministration(LexiconAdmin):
                 restored = before.origin is Origin.WITHDRAWN
                 await self._make(ChangeKind.RESTORED if restored else ChangeKind.REMOVED, admin, before, None)
                 return None
-            forms = await asyncio.to_thread(_find, self._lexicon.listed(), entry_id)
+            forms = await asyncio.to_thread(self._lexicon.forms, entry_id)
             if not forms:
                 raise ResourceNotFound(f"lexiconEntries/{entry_id}")
             before, withdrawal = _withdrawal(forms, self._lexicon.fold(forms[0].entry.word))
@@ -272,10 +281,6 @@ def _withdrawal(forms: Sequence[ListedEntry], folded: str) -> tuple[ListedEntry,
 def _id_of(kind: str, folded: str) -> str:
     """The same for the same word, so that adding it again replaces it, whoever asks twice."""
     return f"{kind}:{hashlib.blake2b(folded.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
-
-
-def _find(entries: Sequence[ListedEntry], entry_id: str) -> list[ListedEntry]:
-    return [each for each in entries if each.entry.id == entry_id]
 
 
 def _select(

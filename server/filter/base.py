@@ -246,10 +246,19 @@ class Overlay(msgspec.Struct, frozen=True):
 class ChangeableLexicon(Protocol):
     """The word lists in force, as :class:`LexiconAdmin` needs them. Keeps no changes: its caller does."""
 
-    def listed(self) -> Sequence[ListedEntry]:
+    def listed(self, tag: str = "") -> Sequence[ListedEntry]:
         """The entries of the files that are in force, in the order of their folded words: without the overlay, and
         without withdrawn words. A word with variants is there once for each, under one id. Immutable, and may be
-        long: it is read in a thread."""
+        long: it is asked for and read in a thread.
+
+        Args:
+            tag: only those of this tag; empty for all.
+        """
+        ...
+
+    def forms(self, entry_id: str) -> Sequence[ListedEntry]:
+        """Those of :meth:`listed` that have an id: one for each form under which its word is looked for. May be
+        called in a thread."""
         ...
 
     def fold(self, word: str) -> str:

@@ -20,7 +20,6 @@ from server.filter.matcher import Matcher, Prefixes
 from server.filter.plain_matcher import PlainMatcher
 from server.filter.word_table import WordTable
 
-
 _SEARCHED_AT_A_TIME: Final = 1 << 14
 
 

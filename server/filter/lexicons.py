@@ -18,7 +18,7 @@ from server.filter.fold import fold_word
 from server.filter.list_files import FileState, find_lists
 from server.filter.list_rows import MAX_LEVEL, MAX_REPLACEMENT, TAG, ListError, RowReader
 from server.filter.occurrences import occurrences
-from server.filter.snapshot import ListedRows, Snapshot
+from server.filter.snapshot import ListedRows, Snapshot, TaggedRows
 from server.settings import FilterSettings
 
 _log = structlog.get_logger(__name__)
@@ -89,9 +89,18 @@ class Lexicons:
 
     # --- what administrators ask ------------------------------------------------------
 
-    def listed(self) -> Sequence[ListedEntry]:
+    def listed(self, tag: str = "") -> Sequence[ListedEntry]:
         """See :meth:`server.filter.base.ChangeableLexicon.listed`."""
-        return ListedRows(self.current.lists, self.current.overlay.withdrawn)
+        current = self.current
+        if tag:
+            return TaggedRows(current.lists, current.overlay.withdrawn, tag)
+        return ListedRows(current.lists, current.overlay.withdrawn)
+
+    def forms(self, entry_id: str) -> Sequence[ListedEntry]:
+        """See :meth:`server.filter.base.ChangeableLexicon.forms`."""
+        current = self.current
+        rows = map(current.lists.row, current.lists.rows_named(entry_id))
+        return [each for each in rows if each.folded not in current.overlay.withdrawn]
 
     def fold(self, word: str) -> str:
         """See :meth:`server.filter.base.ChangeableLexicon.fold`."""

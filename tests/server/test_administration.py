@@ -413,3 +413,23 @@ async def test_a_row_that_cannot_be_read_does_not_keep_the_others_away(folder: P
             await at.audit.append(row, keep=Kept(f"added:{number}", broken))
     async with desk(folder) as at:
         assert await at.listed(EntryQuery(origin=Origin.ADDED)) == [("added", "加薇信")]
+
+
+async def test_an_entry_is_found_among_many_files_and_lines(folder: Path) -> None:
+    lines = "\n".join(f"第{number}个词语" for number in range(1, 40_001))
+    for file in ("more.txt", "most.txt"):
+        (folder / file).write_text(lines.replace("第", file[2]) + "\n", encoding="utf-8")
+    async with desk(folder) as at:
+        for name, word in (("more.txt:1", "r1个词语"), ("most.txt:39999", "s39999个词语"), ("ads.csv:3", "刷单")):
+            [found] = at.lists.forms(name)
+            assert found.entry.word == word
+            withdrawal = await at.admin.remove(name, "王")
+            assert at.lists.forms(name) == []
+            assert withdrawal is not None
+            await at.admin.remove(withdrawal.entry.id, "王")
+        for wrong in ("most.txt:40001", "other.txt:1", "most.txt:", "most.txt", ":1", "most.txt:" + "9" * 400):
+            assert at.lists.forms(wrong) == []
+        assert len(at.lists.listed("more")) == 40_000
+        assert len(at.lists.listed()) == 80_005
+        assert at.lists.listed("more")[-1:] == [at.lists.listed("more")[39_999]]
+        assert list(at.lists.listed("nobody has it")) == []
