@@ -873,7 +873,7 @@ class ModerationSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fie
     window_characters: Annotated[
         int,
         Meta(
-            description="Characters of a reply after which it is asked about at the latest. A sentence that ends before does not wait for them.",
+            description="Characters of a reply that wait for the end of their sentence at the most. Then it is asked about without.",
             ge=10,
             le=2000,
         ),

@@ -1,12 +1,14 @@
 """Texts under a second opinion: whole ones in parts, and replies in windows.
 
-A window is a piece of a reply that is asked about at once: up to the end of a sentence, or
-a number of characters. Nothing of it is shown before it is approved, so a reply comes in
-sentences instead of characters: the first words wait for the rest of their sentence and
-one answer of the service, and each later sentence for its own. Where windows end depends on
-the text alone, and not on the pieces it comes in.
+A window is a piece of a reply that is asked about at once. It ends where a sentence does, or
+when enough characters wait without one. Nothing of it is shown before it is approved, so a
+reply comes in sentences instead of characters: the first words wait for the rest of their
+sentence and one answer of the service, and each later sentence for its own. Whatever has
+come meanwhile goes into one window: a fast model, or a reply that is there already, costs a
+few questions and not one for each sentence.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from server.budget import Budget
@@ -63,7 +65,7 @@ class Moderation:
 
 
 class ModeratedStream:
-    """One reply. What it gives is approved and final; what it holds is bounded by the window and the last piece."""
+    """One reply. What it gives is approved and final; between two pieces it holds less than a window."""
 
     def __init__(self, opinions: Opinions, settings: ModerationSettings, assistant: str) -> None:
         """Made by :meth:`Moderation.stream`."""
@@ -71,8 +73,6 @@ class ModeratedStream:
         self._settings = settings
         self._assistant = assistant
         self._waiting = ""
-        self._searched = 0
-        """Characters at the beginning of what waits that end no window."""
         self._before = ""
         """The end of what was approved: goes along with the next question."""
 
@@ -83,8 +83,15 @@ class ModeratedStream:
         what was approved before, and the window that was stopped is not shown.
         """
         self._waiting += text
+        return await self._approve(self._window_end, budget)
+
+    async def close(self, budget: Budget) -> Screened:
+        """The rest, at the end of the reply."""
+        return await self._approve(lambda: min(len(self._waiting), self._settings.text_characters), budget)
+
+    async def _approve(self, window_end: Callable[[], int], budget: Budget) -> Screened:
         shown, strictest = "", Action.PASS
-        while (end := self._window_end()) is not None:
+        while (end := window_end()) > 0:
             action = await self._ask(end, budget)
             strictest = max(strictest, action)
             if action.stops:
@@ -92,22 +99,18 @@ class ModeratedStream:
             shown += self._take(end)
         return Screened(shown, strictest)
 
-    async def close(self, budget: Budget) -> Screened:
-        """The rest, at the end of the reply."""
-        if not self._waiting:
-            return Screened("")
-        action = await self._ask(len(self._waiting), budget)
-        return Screened("" if action.stops else self._take(len(self._waiting)), action)
-
-    def _window_end(self) -> int | None:
-        """Where the first window of what waits ends; ``None`` while that is open."""
-        waiting, most = self._waiting, self._settings.window_characters
-        least = min(self._settings.least_characters, most)
-        for end in range(max(self._searched, least - 1) + 1, min(len(waiting), most) + 1):
-            if end == most or _ends_sentence(waiting, end):
-                return end
-        self._searched = max(self._searched, min(len(waiting), most))
-        return None
+    def _window_end(self) -> int:
+        """Where the first window of what waits ends; 0 while less waits than a window, and no sentence ended."""
+        settings, waiting = self._settings, self._waiting
+        most = min(len(waiting), settings.text_characters)
+        end = most
+        while end >= settings.least_characters and not _ends_sentence(waiting, end):
+            end -= 1
+        if end < settings.least_characters:
+            end = 0
+        if len(waiting) - end >= settings.window_characters:
+            return most
+        return end
 
     async def _ask(self, end: int, budget: Budget) -> Action:
         window = self._waiting[:end]
@@ -118,7 +121,6 @@ class ModeratedStream:
 
     def _take(self, end: int) -> str:
         window, self._waiting = self._waiting[:end], self._waiting[end:]
-        self._searched = 0
         kept = self._settings.context_characters
         self._before = (self._before + window)[-kept:] if kept else ""
         return window

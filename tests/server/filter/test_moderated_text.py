@@ -109,15 +109,32 @@ async def test_a_sentence_is_shown_when_it_is_approved() -> None:
 
 async def test_a_long_sentence_is_asked_about_before_it_ends() -> None:
     judge = Judge()
-    told, _ = await shown(["一二三四五六七八九十甲乙"], judge)
-    assert told == ["一二三四五六七八九十", "甲乙"]
+    told, _ = await shown(["一二三四五六七", "八九", "十甲", "乙"], judge)
+    assert told == ["", "", "一二三四五六七八九十甲", "", "乙"]
 
 
 async def test_short_sentences_are_asked_about_together() -> None:
     judge = Judge()
-    told, _ = await shown(["好。行。可。以。", "嗯"], judge)
-    assert told == ["好。行。可。以。", "", "嗯"]
-    assert judge.asked == ["好。行。", "。行。可。以。", "。以。嗯"]
+    told, _ = await shown(["好。", "行。", "可", "以。", "嗯"], judge)
+    assert told == ["", "好。行。", "", "", "", "可以。嗯"]
+    assert judge.asked == ["好。行。", "。行。可以。嗯"]
+
+
+async def test_what_is_there_already_is_asked_about_at_once() -> None:
+    judge = Judge()
+    text = "这是第一句。这是第二句。" * 30 + "这是最后"
+    told, _ = await shown([text], judge, text_characters=200, window_characters=50, least_characters=4)
+    assert "".join(told) == text
+    assert len(judge.asked) == 3
+    assert [len(question) for question in judge.asked] == [200, 3 + 160, 3 + 4]
+
+
+async def test_nothing_is_asked_about_that_is_longer_than_a_question() -> None:
+    judge = Judge()
+    text = "字" * 1030
+    told, _ = await shown([text], judge, text_characters=100, window_characters=2000)
+    assert "".join(told) == text
+    assert max(len(question) for question in judge.asked) == 103
 
 
 async def test_a_full_stop_ends_a_sentence_only_before_white_space() -> None:
@@ -153,22 +170,22 @@ TEXTS = st.text(alphabet="坏话一.。 \n!a", max_size=60)
 
 
 @given(TEXTS, st.data())
-async def test_cuts_change_neither_questions_nor_what_is_shown(text: str, data: st.DataObject) -> None:
-    decide = forbids("坏话")
-    whole = Judge(decide)
-    told, action = await shown([text], whole)
+async def test_nothing_forbidden_is_shown_however_the_reply_is_cut(text: str, data: st.DataObject) -> None:
     pieces, rest = [], text
     while rest:
         size = data.draw(st.integers(1, len(rest)))
         pieces.append(rest[:size])
         rest = rest[size:]
-    cut = Judge(decide)
-    told_cut, action_cut = await shown(pieces, cut)
-    assert (cut.asked, "".join(told_cut), action_cut) == (whole.asked, "".join(told), action)
-    if action is Action.PASS:
-        assert "".join(told) == text
-    else:
-        assert text.startswith("".join(told))
-    # Whatever is split between two windows is seen whole, as far as the context reaches.
-    assert "坏话" not in "".join(told)
-    assert all(len(question) <= 13 for question in whole.asked)
+    judge = Judge(forbids("坏话"))
+    told, action = await shown(pieces, judge)
+    so_far = "".join(told)
+    assert text.startswith(so_far)
+    assert action.stops == ("坏话" in text)  # what lies across two windows is seen with the next one
+    assert action.stops or so_far == text
+    assert "坏话" not in so_far
+    # What is held between two pieces is less than a window.
+    for count, _ in enumerate(pieces[: len(told) - 1], 1):
+        assert len("".join(pieces[:count])) - len("".join(told[:count])) < SMALL["window_characters"] or action.stops
+    # Without a yes nothing is shown, but for white space that nobody is asked about.
+    told, _ = await shown(pieces, Judge(lambda text: Action.BLOCK))
+    assert "".join(told).strip() == ""
