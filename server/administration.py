@@ -84,6 +84,7 @@ class LexiconAdministration(LexiconAdmin):
         """What administrators added or withdrew, by id."""
         self._one_at_a_time = asyncio.Lock()
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._reloading: set[asyncio.Task[Loaded]] = set()
 
     async def open(self) -> None:
         """Brings what was changed before the last stop into force again.
@@ -98,7 +99,12 @@ class LexiconAdministration(LexiconAdmin):
             await self._lexicon.lay_over(_overlay(self._changed.values()))
 
     async def aclose(self) -> None:
-        """Waits for the changes that were begun. No more may be asked for."""
+        """Waits for the changes that were begun, and leaves reloads: the next start reads the files anyway.
+
+        No more may be asked for.
+        """
+        for task in self._reloading:
+            task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     # --- looking ----------------------------------------------------------------------
@@ -146,7 +152,10 @@ class LexiconAdministration(LexiconAdmin):
 
     async def reload(self, admin: str) -> Loaded:
         """See :meth:`server.filter.base.LexiconAdmin.reload`."""
-        return await self._to_the_end(self._reload(admin))
+        task = asyncio.ensure_future(self._reload(admin))
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+        return await self._to_the_end(task)
 
     async def _add(self, new: NewEntry, admin: str) -> ListedEntry:
         async with self._one_at_a_time:
@@ -232,7 +241,7 @@ class LexiconAdministration(LexiconAdmin):
                 "entry.tag", f"would be tag {self._max_tags + 1} of added entries; use one that is there"
             )
 
-    async def _to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
+    async def _to_the_end(self, change: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
         task = asyncio.ensure_future(change)
         self._under_way.add(task)
         task.add_done_callback(self._ended)

@@ -299,6 +299,11 @@ class Watched:
             raise LexiconRefused("filter.lists", None, "no")
         return await self._lists.lay_over(overlay)
 
+    async def reload(self) -> Loaded:
+        self.waiting.set()
+        await self.go_on.wait()
+        return await self._lists.reload()
+
 
 @asynccontextmanager
 async def watched(folder: Path) -> AsyncIterator[tuple[Desk, Watched]]:
@@ -348,6 +353,22 @@ async def test_closing_waits_for_what_was_begun(folder: Path) -> None:
         await asyncio.sleep(0)
         assert not closing.done()
         lists.go_on.set()
+        await closing
+        assert await at.found("加薇信") == [("加薇信", Why.MEANT)]
+
+
+async def test_closing_does_not_wait_for_files(folder: Path) -> None:
+    async with watched(folder) as (at, lists):
+        lists.go_on.clear()
+        reading = asyncio.create_task(at.admin.reload("王"))
+        await lists.waiting.wait()
+        waiting = asyncio.create_task(at.admin.add(NewEntry("加薇信"), "李"))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(at.admin.aclose())
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        lists.go_on.set()
+        await waiting  # stood behind it, and was begun
         await closing
         assert await at.found("加薇信") == [("加薇信", Why.MEANT)]
 

@@ -145,6 +145,15 @@ async def test_without_administrators_nobody_may_and_what_was_changed_stays(fold
         assert await day.is_blocked("请加薇信")
 
 
+async def test_an_administrator_needs_no_file_to_begin_with(folder: Path) -> None:
+    (folder / "lists" / "ads.txt").unlink()
+    async with AsyncExitStack() as stack:
+        day = await Day.begin(folder, stack)
+        assert not await day.is_blocked("请加微信")
+        await day.admin.add_entry("加微信")
+        assert await day.is_blocked("请加微信")
+
+
 async def test_many_changes_at_once_all_count(folder: Path) -> None:
     words = [f"暗号{number}号" for number in range(40)]
     async with AsyncExitStack() as stack:
