@@ -56,7 +56,10 @@ _ROOM: Final = (
     rf"[ -]?(?:[A-Za-z]-?)?\d{{1,5}}(?:-\d{{1,5}}){{0,2}}[A-Za-z]?(?![\d年月日个人次米万元块天点%])(?! ?(?:{_UNITS}))"
 )
 _HOUSE: Final = re.compile(rf"(?<![\d第年月])(?:{_NUMBER}) ?(?P<unit>{_UNITS})(?P<room>(?:{_ROOM})?)", re.ASCII)
-_UNIT_BEGIN: Final = re.compile("[号弄栋幢座单室房户组层楼排门铺路街道巷同]")
+_HOUSE_BEGIN: Final = re.compile(
+    r"[0-9A-Za-z一二三四五六七八九十百零〇两甲乙丙丁] ?[号弄栋幢座单室房户组层楼排门铺]|[路街道巷同东南西北中段] ?\d",
+    re.ASCII,
+)
 
 _STRONG: Final = frozenset({"弄", "栋", "幢", "单元", "室", "房", "号楼", "号院", "号宅"})
 """Units that number nothing but houses and rooms."""
@@ -79,21 +82,16 @@ class AddressRecognition:
     def find(self, text: str, start: int) -> Iterator[Finding]:
         """See :meth:`server.filter.pii_rule.Recognition.find`. A finding begins where the detail does: the
         divisions before it are those of :func:`divisions_before`."""
-        unit_at = -1
-        while start < len(text) and (anchor := _BEHIND_DIVISION.search(text, start)) is not None:
-            begin = anchor.end()
-            if unit_at < begin:
-                unit = _UNIT_BEGIN.search(text, begin)
-                if unit is None:
-                    return
-                unit_at = unit.start()
-            if unit_at - begin > MAX_DETAIL:
-                start = unit_at - MAX_DETAIL
-                continue
-            length = _detail_length(_window(text, begin))
-            if length:
-                yield Finding(PiiKind.ADDRESS, begin, begin + length, 0.8)
-            start = begin + (length or 1)
+        # Most texts have no number of a house in them, which is quickly seen.
+        while (house := _HOUSE_BEGIN.search(text, start)) is not None:
+            start = max(start, house.start() - MAX_DETAIL)
+            while start <= house.start() and (anchor := _BEHIND_DIVISION.search(text, start, house.end())) is not None:
+                begin = anchor.end()
+                length = _detail_length(_window(text, begin))
+                if length:
+                    yield Finding(PiiKind.ADDRESS, begin, begin + length, 0.8)
+                start = begin + (length or 1)
+            start = max(start, house.start() + 1)
 
     def live(self, text: str, start: int) -> int:
         """See :meth:`server.filter.pii_rule.Recognition.live`."""

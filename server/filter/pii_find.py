@@ -10,6 +10,7 @@ So whatever comes later, the candidates before ``h`` stay the same, and so does 
 among them.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
@@ -28,6 +29,8 @@ from server.filter.pii_phone import LANDLINE, MOBILE, SPOKEN_MOBILE
 from server.filter.pii_rule import CONTEXT, Recognition
 from server.filter.pii_secrets import BEARER, PASSWORD, PASSWORD_IN_ADDRESS, PREFIXED_KEY, PRIVATE_KEY, WEB_TOKEN
 from server.filter.pii_text import PlainText
+
+_ADDRESS: Final = AddressRecognition()
 
 _ORDER: Final[tuple[Recognition, ...]] = (
     PRIVATE_KEY,
@@ -53,10 +56,14 @@ _ORDER: Final[tuple[Recognition, ...]] = (
     WECHAT_ID,
     QQ,
     BIRTHDAY,
-    AddressRecognition(),
+    _ADDRESS,
     NAME,
 )
 """Who chooses first: what one has taken no later one takes again."""
+
+_BEGIN_IN_CHINESE: Final = frozenset({SPOKEN_MOBILE, PLATE, _ADDRESS, NAME})
+"""The values of all others begin with an ASCII character, so most Chinese text is none of their business."""
+_ASCII: Final = re.compile("[!-~]")
 
 EVERY_KIND: Final = frozenset(kind for kind in PiiKind if kind is not PiiKind.OTHER)
 """What can be looked for without an external recogniser."""
@@ -78,6 +85,7 @@ class PiiStream:
     def __init__(self, kinds: Collection[PiiKind] = EVERY_KIND) -> None:
         """Args: what to look for."""
         self._rules = tuple(rule for rule in _ORDER if rule.kind in kinds)
+        self._in_chinese = tuple(rule for rule in self._rules if rule in _BEGIN_IN_CHINESE)
         self._held = ""
         self._before = ""
         """Folded text directly before what is held."""
@@ -100,10 +108,11 @@ class PiiStream:
         plain = PlainText(source, self._invisible)
         base = len(self._before)
         searched = self._before + plain.text
-        candidates = [list(rule.find(searched, base)) for rule in self._rules]
+        rules = self._rules if _ASCII.search(searched, base) else self._in_chinese
+        candidates = [list(rule.find(searched, base)) for rule in rules]
         hold = len(searched)
         if not ended:
-            hold = min((rule.live(searched, base) for rule in self._rules), default=hold)
+            hold = min((rule.live(searched, base) for rule in rules), default=hold)
             hold = _outside(candidates, hold)
         taken = _choose(candidates, hold)
         cut = plain.start(hold - base)

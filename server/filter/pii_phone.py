@@ -32,7 +32,7 @@ _CUES: Final = frozenset(
     ]
 )
 
-_COUNTRY: Final = rf"(?:\(?(?:\+ ?|00)86\)?{SEPARATOR}?|\(86\){SEPARATOR}?|86{SEPARATOR}?)?"
+_COUNTRY: Final = rf"(?:(?:\((?:\+ ?|00)?86\)|(?:\+ ?|00)?86){SEPARATOR}?)?"
 _MOBILE: Final = (
     rf"(?<!\d){_COUNTRY}(?P<number>1[3-9]\d{{9}}"
     rf"|1[3-9]\d(?P<a>{SEPARATOR})(?:\d{{8}}|\d{{4}}(?P=a)\d{{4}}|\d{{3}}(?P=a)\d{{5}}|\d{{5}}(?P=a)\d{{3}})"

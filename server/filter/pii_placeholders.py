@@ -147,13 +147,17 @@ class Restorer:
         if position and text[position - 1] == "\\":
             return (None if position == len(text) else position), None
         name = ""
+        apart = False
         for place in range(position, min(len(text), position + MAX_WRITTEN)):
             character = text[place]
             if character in CLOSE:
                 return place + 1, self._names.get(name)
-            name += bare(character)
-            if name not in self._beginnings:
+            plain = bare(character)
+            # ``1 2`` may be two numbers.
+            if name + plain not in self._beginnings or (apart and plain.isdecimal() and name[-1:].isdecimal()):
                 return place, None
+            apart = not plain
+            name += plain
         return (None if len(text) < position + MAX_WRITTEN else position), None
 
 

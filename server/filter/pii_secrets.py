@@ -110,9 +110,9 @@ _ADDRESS_CUE: Final = Cue(r"[a-z][a-z0-9+.-]{1,12}://[^\s/:@]{0,40}:", reach=60)
 
 PASSWORD_IN_ADDRESS: Final = Rule(
     PiiKind.SECRET,
-    rf"(?<=:)[^\s/@:]{{1,{MAX_PASSWORD}}}(?=@)",
+    rf"(?<=:)[!-.0-9;-?A-~]{{1,{MAX_PASSWORD}}}(?=@)",
     _found(0.9),
-    tail=rf"(?<=:)[^\s/@:]{{1,{MAX_PASSWORD}}}",
+    tail=rf"(?<=:)[!-.0-9;-?A-~]{{1,{MAX_PASSWORD}}}",
     reach=MAX_PASSWORD,
     may_begin=_ADDRESS_CUE.before,
 )

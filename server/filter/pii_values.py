@@ -10,6 +10,7 @@ from server.filter.pii_phone import canonical_phone
 
 MASK: Final = "*"
 _HIDDEN: Final = MASK * 4
+_IN_CAPITALS: Final = frozenset({PiiKind.PLATE, PiiKind.PASSPORT, PiiKind.PERMIT, PiiKind.USCC})
 _SPACES: Final = re.compile(r"\s+")
 
 
@@ -21,7 +22,8 @@ def canonical(kind: PiiKind, value: str) -> str:
         return digits_of(value)
     if kind is PiiKind.SECRET:
         return value
-    return _SPACES.sub("", value).casefold()
+    plain = _SPACES.sub("", value)
+    return plain.upper() if kind in _IN_CAPITALS else plain.casefold()
 
 
 def _ends(first: int, last: int) -> Callable[[PiiKind, str], str]:
