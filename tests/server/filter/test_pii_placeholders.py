@@ -1,6 +1,7 @@
 """Names in the place of values: one for each value, given back however the model writes and sends them."""
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,23 @@ from server.filter.pii_kinds import PiiKind
 from server.filter.pii_placeholders import MAX_WRITTEN, Placeholders, Restorer, labels_of, typed_names
 
 VALUE = "139 1234 5678"
-NAMES = {"手机号1": VALUE, "手机号12": "13812345678", "qq号1": "10001", "地址1": "上海市浦东新区样例路88弄6号401室"}
+OTHER_VALUE = "13812345678"
+ADDRESS = "上海市浦东新区样例路88弄6号401室"
+
+
+def _names() -> Mapping[str, str]:
+    names = Placeholders([f"[手机号{number}]" for number in range(2, 12)])
+    for kind, value in (
+        (PiiKind.MOBILE, VALUE),
+        (PiiKind.MOBILE, OTHER_VALUE),
+        (PiiKind.QQ, "10001"),
+        (PiiKind.ADDRESS, ADDRESS),
+    ):
+        names.name(kind, value, value)
+    return names.names()
+
+
+NAMES = _names()
 
 
 def restored(text: str, *cuts: int) -> str:
@@ -44,8 +61,11 @@ def test_no_word_names_two_kinds(kind: PiiKind) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["[手机号1]", "［手机号１］", "[ 手机号 1 ]", "【手机号1】", "\\[手机号1\\]", "[手机号_1]", "[手机1]", "[Mobile 1]", "[手机号\u200b1]", "〔手机号-1〕"],
-)  # fmt: skip
+    [
+        *("[手机号1]", "［手机号１］", "[ 手机号 1 ]", "【手机号1】", "\\[手机号1\\]"),
+        *("[手机号_1]", "[手机1]", "[Mobile 1]", "[手机号\u200b1]", "〔手机号-1〕"),
+    ],
+)
 def test_names_are_known_however_they_are_written(written: str) -> None:
     assert restored(f"请拨{written}。") == f"请拨{VALUE}。"
     for cut in range(len(written) + 3):
@@ -54,15 +74,18 @@ def test_names_are_known_however_they_are_written(written: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[手机号2]", "[手机号]", "手机号1", "[手机号1", "手机号1]", "[见手机号1]", "[手机号1 2]", "[链接](https://x)", "\\", "[[[", "[QQ号11]"],
-)  # fmt: skip
+    [
+        *("[手机号2]", "[手机号]", "手机号1", "[手机号1", "手机号1]", "[见手机号1]", "[手机号1 2]"),
+        *("[链接](https://x)", "\\", "[[[", "[QQ号11]", "\\[手机号2\\]"),
+    ],
+)
 def test_everything_else_stays_as_it_is(text: str) -> None:
     for cut in range(len(text) + 1):
         assert restored(text, cut) == text
 
 
 def test_small_letters_and_markdown() -> None:
-    assert restored("**[qq号1]** 和 [[地址1]]") == f"**10001** 和 [{NAMES['地址1']}]"
+    assert restored("**[qq号1]** 和 [[地址1]]") == f"**10001** 和 [{ADDRESS}]"
 
 
 def test_only_what_may_become_a_name_is_held() -> None:
@@ -70,7 +93,7 @@ def test_only_what_may_become_a_name_is_held() -> None:
     assert restorer.feed("看[这里](x) 和 [手机") == "看[这里](x) 和 "
     assert restorer.feed("壳]") == "[手机壳]"
     assert restorer.feed("[手机号1") == ""
-    assert restorer.feed("2]") == "13812345678"
+    assert restorer.feed("2]") == OTHER_VALUE
     assert restorer.feed("[" + " " * MAX_WRITTEN) == "[" + " " * MAX_WRITTEN
     assert restorer.close() == ""
 
