@@ -60,9 +60,11 @@ async def test_what_it_finds() -> None:
         ]
         return web.json_response({"spans": spans, "model": "x"})
 
-    async with serving(handler) as url:
-        async with HttpRecogniser(PiiRecogniserSettings(url=url, api_key=Secret("k"))) as recogniser:
-            found = await recogniser.find("😀王小明来\ud800", Budget(10))
+    async with (
+        serving(handler) as url,
+        HttpRecogniser(PiiRecogniserSettings(url=url, api_key=Secret("k"))) as recogniser,
+    ):
+        found = await recogniser.find("😀王小明来\ud800", Budget(10))
     assert found == (Finding(PiiKind.NAME, 1, 4, 0.9), Finding(PiiKind.OTHER, 4, 5, 1.0))
     assert asked == [("Bearer k", {"text": "😀王小明来?"})]
 
@@ -96,30 +98,43 @@ async def test_answers_that_cannot_be_used(body: object, status: int, reason: st
     assert await reason_of(answering(body, status)) == reason
 
 
-async def test_a_slow_one_costs_no_more_than_its_budget() -> None:
-    async def handler(_: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError("nothing ends the wait")
+class Waiting:
+    """A server that says nothing until it is told."""
 
-    assert await reason_of(handler, budget_seconds=0.05) == "slow"
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def answer(self, _: web.Request) -> web.StreamResponse:
+        self.arrived.set()
+        await self.released.wait()
+        return web.json_response({"spans": []})
+
+
+async def test_a_slow_one_costs_no_more_than_its_budget() -> None:
+    waiting = Waiting()
+    async with (
+        serving(waiting.answer) as url,
+        HttpRecogniser(PiiRecogniserSettings(url=url, budget_seconds=0.05)) as recogniser,
+    ):
+        with pytest.raises(RecogniserFailed, match="slow"):
+            await recogniser.find("一", Budget(60))
+        waiting.released.set()
 
 
 async def test_waiting_for_a_free_place_counts() -> None:
-    arrived = asyncio.Event()
-
-    async def handler(_: web.Request) -> web.StreamResponse:
-        arrived.set()
-        await asyncio.Event().wait()
-        raise AssertionError("nothing ends the wait")
-
-    async with serving(handler) as url:
-        settings = PiiRecogniserSettings(url=url, budget_seconds=5, max_calls=1)
-        async with HttpRecogniser(settings) as recogniser, asyncio.TaskGroup() as group:
-            first = group.create_task(recogniser.find("一", Budget(5)))
-            await arrived.wait()
-            with pytest.raises(RecogniserFailed, match="busy"):
-                await recogniser.find("二", Budget(0.05))
-            first.cancel()
+    waiting = Waiting()
+    async with (
+        serving(waiting.answer) as url,
+        HttpRecogniser(PiiRecogniserSettings(url=url, budget_seconds=30, max_calls=1)) as recogniser,
+        asyncio.TaskGroup() as group,
+    ):
+        first = group.create_task(recogniser.find("一", Budget(60)))
+        await waiting.arrived.wait()
+        with pytest.raises(RecogniserFailed, match="busy"):
+            await recogniser.find("二", Budget(0.05))
+        waiting.released.set()
+        assert await first == ()
 
 
 async def test_nobody_listens() -> None:

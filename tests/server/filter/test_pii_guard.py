@@ -1,5 +1,6 @@
 """What the model reads, what the person reads, and what the log says."""
 
+import pytest
 from hypothesis import given
 
 from server.budget import Budget
@@ -106,17 +107,14 @@ async def test_without_an_answer_the_settings_decide() -> None:
     failing = Names(failure=RecogniserFailed("slow"))
     open_ = PiiSettings(mode="mask", recogniser=PiiRecogniserSettings(when_unavailable="allow"))
     assert (await guarded(open_, "13912345678", external=failing)).texts == ("139****5678",)
-    try:
+    with pytest.raises(RecogniserFailed, match="slow"):
         await guarded(PiiSettings(mode="mask"), "13912345678", external=failing)
-    except RecogniserFailed as error:
-        assert error.reason == "slow"
-    else:
-        raise AssertionError("it went on without an answer")
 
 
 def test_the_log_is_always_masked() -> None:
     text = (
-        "电话139 1234 5678 证件11010519010203001X 卡4111 1111 1111 1111 邮箱ab.c@x.com 住上海市浦东新区样例路88弄6号401室 "
+        "电话139 1234 5678 证件11010519010203001X 卡4111 1111 1111 1111 邮箱ab.c@x.com "
+        "住上海市浦东新区样例路88弄6号401室 "
         "密码是Abc12345 服务器192.168.1.10 2001:db8::1 车牌京A12345 0755-83456789 我叫张三"
     )
     assert mask_for_log(text) == (
