@@ -47,8 +47,10 @@ class PassingText:
         if self._personal is not None:
             text = self._personal.feed(text)
         screened = self._words.feed(text)
-        if self._approval is None or screened.action.stops or not screened.text:
+        if self._approval is None or not screened.text:
             return screened
+        if screened.action.stops:
+            return Screened("", screened.action)  # what stands before the words that stop it has no approval
         return _stricter(await self._approval.feed(screened.text, budget), screened.action)
 
     async def close(self, budget: Budget) -> Screened:
@@ -58,8 +60,10 @@ class PassingText:
         if first.action.stops:
             return first
         last = self._words.close()
-        if self._approval is None or last.action.stops:
+        if self._approval is None:
             return Screened(first.text + last.text, max(first.action, last.action))
+        if last.action.stops:
+            return Screened(first.text, last.action)
         shown = await self._approval.feed(last.text, budget) if last.text else Screened("")
         if not shown.action.stops:
             closed = await self._approval.close(budget)
