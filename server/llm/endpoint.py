@@ -82,7 +82,13 @@ def endpoint_of(name: str, entry: ModelSettings, presets: Mapping[str, Preset] |
 def _resolved(name: str, entry: ModelSettings, presets: Mapping[str, Preset]) -> ModelEndpoint:
     if entry.protocol == "scripted":
         return ModelEndpoint(
-            name, "scripted", "", entry.model or name, Side(protocol="scripted", pictures="any"), {}, entry
+            name,
+            "scripted",
+            "",
+            entry.model or name,
+            Side(protocol="scripted", pictures="none" if entry.pictures == "preset" else entry.pictures),
+            {},
+            entry,
         )
     preset = _preset(entry, presets)
     side = _side(entry, preset, presets)

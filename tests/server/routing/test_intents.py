@@ -155,7 +155,7 @@ async def test_a_classifier_that_stalls_is_not_waited_for() -> None:
 async def test_equal_questions_in_flight_share_a_call_and_one_who_leaves_takes_nothing_along() -> None:
     sorter = Sorter(lambda question: "support")
     sorter.go = asyncio.Event()
-    intents = made(sorter)
+    intents = made(sorter, classifier=ClassifierSettings(model="small", budget_seconds=10))
     waiting = [asyncio.create_task(intents.choose("default", ask("怎么请假"), LONG)) for _ in range(3)]
     while not sorter.prompts:
         await asyncio.sleep(0)
