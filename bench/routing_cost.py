@@ -11,6 +11,8 @@ from bench.rounds import Figure, Outcome, Setting
 from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import Chunk, Message, Prompt, Provider, Role
+from server.llm.endpoint import endpoint_of
+from server.llm.output_cap import most_output
 from server.ops.metrics import Metrics
 from server.routing.build import routing
 from server.routing.counting import CountedHere
@@ -74,10 +76,12 @@ async def _measure(settings: Settings, rounds: int, calls: int) -> tuple[float, 
     bare, metrics = _Instant(), Metrics()
     limits = Limits(settings.models, settings.limits, CountedHere(), metrics.models)
     await limits.open()
-    takes = dict.fromkeys(settings.models, lambda prompt: True)
+    endpoints = {name: endpoint_of(name, entry) for name, entry in settings.models.items()}
+    takes = {name: endpoint.takes for name, endpoint in endpoints.items()}
+    caps = {name: most_output(endpoint) for name, endpoint in endpoints.items()}
     backends = dict.fromkeys(settings.models, bare)
     found: dict[str, list[float]] = {"bare": [], "routed": []}
-    async with routing(settings, backends, limits, metrics.models, takes=takes) as router:
+    async with routing(settings, backends, limits, metrics.models, takes=takes, most_output=caps) as router:
         providers: dict[str, Provider] = {"bare": bare, "routed": router}
         for provider in providers.values():
             await _microseconds(provider, calls // 10)

@@ -26,6 +26,7 @@ from server.filtering import Filtering, check_filter, filtering
 from server.llm.base import ProviderError
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
+from server.llm.output_cap import most_output
 from server.memory.recall import RecentRounds
 from server.ops import tracing
 from server.ops.lag import watch
@@ -307,13 +308,15 @@ async def _room(
     settings: Settings, store: SqliteTurnStore, filtered: Filtering, metrics: Metrics, stack: AsyncExitStack
 ) -> TurnRoom:
     try:
+        endpoints = {name: endpoint_of(name, entry) for name, entry in settings.models.items()}
         provider = await stack.enter_async_context(
             routing(
                 settings,
                 build_backends(settings.models, settings.node_id),
                 await stack.enter_async_context(_limits(settings, metrics)),
                 metrics.models,
-                takes={name: endpoint_of(name, entry).takes for name, entry in settings.models.items()},
+                takes={name: endpoint.takes for name, endpoint in endpoints.items()},
+                most_output={name: most_output(endpoint) for name, endpoint in endpoints.items()},
             )
         )
         intents = Intents(settings.assistants, provider, metrics.models)

@@ -22,6 +22,9 @@ _FILE: Final = "file:"
 Takes = Callable[[Prompt], bool]
 """Whether a model can read a prompt, for its pictures."""
 
+MostOutput = Callable[[Prompt], int]
+"""How many tokens a model may write for a prompt, thoughts included."""
+
 
 @asynccontextmanager
 async def routing(
@@ -31,6 +34,7 @@ async def routing(
     observer: ModelObserver,
     *,
     takes: Mapping[str, Takes],
+    most_output: Mapping[str, MostOutput],
     clock: Clock = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     random: Callable[[], float] = random.random,
@@ -40,6 +44,7 @@ async def routing(
 
     Args:
         takes: what each model can read, by name.
+        most_output: what each may write at the most.
 
     Raises:
         ValueError: for an entry that cannot work. The message begins with its field.
@@ -52,7 +57,16 @@ async def routing(
     for name, model in settings.models.items():
         pool = _pool(name, model, entry, groups, files, observer)
         models[name] = Model(
-            name, model, entry, backends[name], pool, limiter, observer, takes=takes[name], clock=clock
+            name,
+            model,
+            entry,
+            backends[name],
+            pool,
+            limiter,
+            observer,
+            takes=takes[name],
+            most_output=most_output[name],
+            clock=clock,
         )
         observer.keys_usable(name, pool.usable(clock()))
     router = Router(models, names, entry, observer, clock=clock, random=random, sleep=sleep)

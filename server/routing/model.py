@@ -25,9 +25,6 @@ _log = structlog.get_logger()
 LONGEST_HINTED_REST_SECONDS: Final = 60.0
 """What a `Retry-After` behind a failure that is not about limits can do at most to later turns."""
 
-UNBOUNDED_OUTPUT_TOKENS: Final = 4096
-"""What is reserved for a prompt that does not say how long its answer may be."""
-
 _TIMES_AS_LONG: Final = 6
 """How far the rest of an overloaded model doubles."""
 
@@ -51,15 +48,17 @@ class Model:
         observer: ModelObserver,
         *,
         takes: Callable[[Prompt], bool],
+        most_output: Callable[[Prompt], int],
         clock: Clock = time.monotonic,
     ) -> None:
-        """Args: ``takes`` says whether it can read a prompt, for its pictures."""
+        """Args: whether it can read a prompt, for its pictures, and how many tokens it may write for one."""
         self.name: Final = name
         self.backend: Final = backend
         self.keys: Final = keys
         self.limiter: Final = limiter
         self.observer: Final = observer
         self.takes: Final = takes
+        self.most_output: Final = most_output
         self.clock: Final = clock
         self.max_attempts: Final = settings.max_attempts
         self.patience: Final = settings.first_token_seconds
@@ -123,7 +122,7 @@ class Model:
             person=prompt.user,
             caller=prompt.caller,
             input_tokens=self.estimate.of(rough),
-            output_tokens=prompt.max_output_tokens or UNBOUNDED_OUTPUT_TOKENS,
+            output_tokens=self.most_output(prompt),
         )
 
     def addressed(self, prompt: Prompt) -> Prompt:

@@ -35,21 +35,17 @@ def messages_body(
         extra: fields that go before all others.
     """
     extra = extra or {}
-    switch = extra.get("thinking", thinking)
-    thoughts = dict(switch) if isinstance(switch, Mapping) else {}
-    thinks = bool(thoughts) and thoughts.get("type") != "disabled"
-    if thoughts.get("type") == "enabled":
-        thoughts.setdefault("budget_tokens", THINKING_TOKENS)
+    thoughts = _thoughts(thinking, extra)
     conversation = alternate(prompt.messages)
     body: dict[str, object] = {
         "model": model,
-        "max_tokens": (prompt.max_output_tokens or DEFAULT_MAX_TOKENS) + (_room(thoughts) if thinks else 0),
+        "max_tokens": _cap(prompt, thoughts),
         "messages": [_message(side) for side in conversation.sides],
         "stream": True,
     }
     if conversation.instructions:
         body["system"] = conversation.instructions
-    if temperature is not None and not thinks:
+    if temperature is not None and not _thinks(thoughts):
         body["temperature"] = temperature
     if prompt.user:
         body["metadata"] = {"user_id": prompt.user}
@@ -57,6 +53,30 @@ def messages_body(
     if thoughts:
         body["thinking"] = thoughts
     return body
+
+
+def cap_for(
+    prompt: Prompt, *, thinking: Mapping[str, object] | None = None, extra: Mapping[str, object] | None = None
+) -> int:
+    """The ``max_tokens`` of :func:`messages_body`, unless ``extra`` has its own."""
+    return _cap(prompt, _thoughts(thinking, extra or {}))
+
+
+def _thoughts(thinking: Mapping[str, object] | None, extra: Mapping[str, object]) -> dict[str, object]:
+    """The object that switches thinking, with its budget; empty: nothing is said about it."""
+    switch = extra.get("thinking", thinking)
+    thoughts = dict(switch) if isinstance(switch, Mapping) else {}
+    if thoughts.get("type") == "enabled":
+        thoughts.setdefault("budget_tokens", THINKING_TOKENS)
+    return thoughts
+
+
+def _thinks(thoughts: Mapping[str, object]) -> bool:
+    return bool(thoughts) and thoughts.get("type") != "disabled"
+
+
+def _cap(prompt: Prompt, thoughts: Mapping[str, object]) -> int:
+    return (prompt.max_output_tokens or DEFAULT_MAX_TOKENS) + (_room(thoughts) if _thinks(thoughts) else 0)
 
 
 def _room(thoughts: Mapping[str, object]) -> int:

@@ -76,13 +76,12 @@ def request_for(
     """
     conversation = alternate(prompt.messages)
     instructions = conversation.instructions
-    cap = prompt.max_output_tokens
     return GenerateContentRequest(
         tuple(_content(side) for side in conversation.sides),
         Content((Part(instructions),)) if instructions else None,
         GenerationConfig(
             temperature,
-            None if cap is None else cap + _room(thinking or {}),
+            cap_for(prompt, thinking),
             dict(thinking) if thinking else None,
         ),
     )
@@ -91,6 +90,12 @@ def request_for(
 def resource_name(model: str) -> str:
     """The model as the vendor names it: ``models/gemini-2.5-flash``, with or without the prefix before."""
     return model if "/" in model else f"models/{model}"
+
+
+def cap_for(prompt: Prompt, thinking: Mapping[str, object] | None = None) -> int | None:
+    """The ``maxOutputTokens`` of :func:`request_for`; ``None`` where none is sent."""
+    cap = prompt.max_output_tokens
+    return None if cap is None else cap + _room(thinking or {})
 
 
 def _room(thinking: Mapping[str, object]) -> int:

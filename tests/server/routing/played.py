@@ -33,6 +33,11 @@ def failing(
     return before, ProviderError(kind, "played", retry_after=retry_after, code=code, status=status or None)
 
 
+def as_asked(prompt: Prompt) -> int:
+    """What a model writes at the most that thinks of nothing."""
+    return prompt.max_output_tokens or 1000
+
+
 class Clock:
     """Time that passes only while somebody sleeps."""
 
@@ -162,6 +167,7 @@ async def routed(
     limiter: Limiter | None = None,
     observer: Noted | None = None,
     takes: Mapping[str, Callable[[Prompt], bool]] | None = None,
+    most_output: Mapping[str, Callable[[Prompt], int]] | None = None,
     random: Callable[[], float] = lambda: 1.0,
 ) -> AsyncIterator[Router]:
     """A router over ``backends``, with time and chance in hand."""
@@ -176,6 +182,7 @@ async def routed(
         limiter or Unlimited(),
         observer or Noted(),
         takes={name: (takes or {}).get(name, lambda prompt: True) for name in backends},
+        most_output={name: (most_output or {}).get(name, as_asked) for name in backends},
         clock=clock,
         random=random,
         sleep=clock.sleep,

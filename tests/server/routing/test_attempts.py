@@ -11,7 +11,9 @@ from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import Chunk, ErrorClass, LimitReached, Message, Prompt, Role
 from server.routing.base import Admission, CallFacts
-from server.settings import ModelSettings, RoutingSettings
+from server.routing.counting import CountedHere
+from server.routing.limits import Limits
+from server.settings import LimitSettings, ModelSettings, PriceSettings, RoutingSettings, SharedLimitSettings
 from tests.server.routing.played import ASKED, Clock, Noted, Played, failing, keyed, routed, watch, whole
 
 BOTH = msgspec.structs.replace(ASKED, fallbacks=("b",))
@@ -93,6 +95,26 @@ async def test_a_limit_of_somebody_ends_the_turn(scope: str) -> None:
         shown = await watch(router, BOTH)
     assert isinstance(shown.error, LimitReached)
     assert (shown.error.scope, shown.error.attempts, other.calls) == (scope, 0, 0)
+
+
+async def test_sixty_four_callers_of_a_model_that_thinks_keep_a_cap_on_spending() -> None:
+    """Thoughts are paid for: what is reserved is the cap that is sent, and not the one of the prompt."""
+    price = PriceSettings(input=1.0, output=2.0)
+    models = {"a": ModelSettings(price=price, limits=LimitSettings(requests_per_minute=0))}
+    limits = Limits(models, SharedLimitSettings(total=LimitSettings(spending_per_day=0.1)), CountedHere(), Noted())
+    thinks = Played(([Chunk("好", finish=FinishReason.STOP, usage=Usage(6, 8500))], None))
+    observer, asked = Noted(), msgspec.structs.replace(ASKED, max_output_tokens=700)
+    async with routed(
+        {"a": thinks},
+        Clock(),
+        models=models,
+        limiter=limits,
+        observer=observer,
+        most_output={"a": lambda prompt: 8192 + (prompt.max_output_tokens or 0)},
+    ) as router:
+        shown = await asyncio.gather(*(watch(router, asked) for _ in range(64)))
+    assert 0.07 < sum(cost for _, _, cost in observer.paid) <= 0.1
+    assert {each.error.code for each in shown if each.error is not None} == {"limit.total"}
 
 
 @pytest.mark.parametrize("scope", ["model", "quota_group"])

@@ -15,7 +15,7 @@ from server.routing.build import routing
 from server.routing.unlimited import Unlimited
 from server.settings import ModelSettings, RoutingSettings, Settings
 from tests.server.llm.upstream import CHUNKED_HEAD, DONE, HEAD, Request, chunked, hangs, piece, says, serve
-from tests.server.routing.played import ASKED, Noted, Shown, watch
+from tests.server.routing.played import ASKED, Noted, Shown, as_asked, watch
 
 FIRST = [f"先{index} " for index in range(50)]
 SECOND = [f"后{index} " for index in range(50)]
@@ -69,8 +69,8 @@ async def test_after_every_token(death: Death) -> None:
             routing=RoutingSettings(breaker_min_calls=1000, breaker_connect_failures=1000),
         )
         backends, takes = build_backends(settings.models), dict.fromkeys(settings.models, lambda prompt: True)
-        observer = Noted()
-        async with routing(settings, backends, Unlimited(), observer, takes=takes) as router:
+        observer, caps = Noted(), dict.fromkeys(settings.models, as_asked)
+        async with routing(settings, backends, Unlimited(), observer, takes=takes, most_output=caps) as router:
             for count in range(len(FIRST) + 1):
                 told[:] = [piece(token) for token in FIRST[:count]]
                 shown = await watch(router, BOTH, Budget(20))
@@ -94,9 +94,14 @@ async def test_after_the_last_token_but_before_the_end_nothing_is_called_complet
     everything = HEAD + b"".join(piece(token) for token in FIRST)
     async with serve(says(everything)) as broken:
         settings = Settings(models={"a": ModelSettings(base_url=broken.url, max_attempts=2)})
-        takes = {"a": lambda prompt: True}
         async with routing(
-            settings, build_backends(settings.models), Unlimited(), Noted(), takes=takes, random=lambda: 0.0
+            settings,
+            build_backends(settings.models),
+            Unlimited(),
+            Noted(),
+            takes={"a": lambda prompt: True},
+            most_output={"a": as_asked},
+            random=lambda: 0.0,
         ) as router:
             shown = await watch(router, budget=Budget(20))
     assert shown.finish is None

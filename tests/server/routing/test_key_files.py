@@ -19,7 +19,7 @@ from server.routing.router import Router
 from server.routing.unlimited import Unlimited
 from server.settings import KeySettings, ModelSettings, RoutingSettings, Settings
 from tests.server.llm.upstream import HEAD, SERVED, Request, serve
-from tests.server.routing.played import Clock, Noted, watch
+from tests.server.routing.played import Clock, Noted, as_asked, watch
 
 SETTINGS = RoutingSettings()
 DAY = 86400.0
@@ -268,6 +268,7 @@ async def test_rotation_under_load_fails_no_turn(path: Path, overlap: bool) -> N
                 Unlimited(),
                 Noted(),
                 takes={"a": lambda prompt: True},
+                most_output={"a": as_asked},
                 sleep=look_when_told,
             ) as router:
                 people = [asyncio.create_task(person(router)) for _ in range(8)]
