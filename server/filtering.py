@@ -11,7 +11,7 @@ from server.errors import LexiconRefused
 from server.filter.base import LexiconAdmin, Screener
 from server.filter.lexicons import Lexicons
 from server.filter.moderated_text import Moderation
-from server.filter.moderation import HttpModeration
+from server.filter.moderation import HttpModeration, check_moderation
 from server.filter.pii import PiiGuard
 from server.filter.pii_external import HttpRecogniser
 from server.filter.policy import policies_of
@@ -37,12 +37,13 @@ class Filtering(msgspec.Struct, frozen=True):
 async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> AsyncIterator[Filtering]:
     """Reads the lists, brings back what administrators changed, and watches the files while it is open.
 
-    Without lists and administrators nothing is looked for, and nothing is kept ready.
+    Without lists, administrators and words that they added, nothing is looked for, and nothing is kept ready.
 
     Raises:
         ValueError: for a list or a policy that cannot be used. The message begins with the field.
         StoreUnavailable: if earlier changes cannot be read.
     """
+    check_filter(settings)
     policies = policies_of(settings.filter, settings.assistants)
     async with AsyncExitStack() as stack:
         moderation = None
@@ -50,7 +51,7 @@ async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> As
             opinions = await stack.enter_async_context(HttpModeration(settings.moderation, metrics.filter))
             moderation = Moderation(opinions, settings.moderation)
         guards = await _guards(settings, stack)
-        if not settings.filter.lists and not settings.grpc.admins:
+        if not settings.filter.lists and not settings.grpc.admins and not await audit.kept():
             yield Filtering(ListScreener(_no_words, {}), moderation, guards, None)
             return
         lexicons = await stack.enter_async_context(Lexicons(settings.filter, metrics.filter))
@@ -88,6 +89,7 @@ def check_filter(settings: Settings) -> None:
         ValueError: as :func:`filtering`.
     """
     policies_of(settings.filter, settings.assistants)
+    check_moderation(settings.moderation, settings.assistants)
 
 
 def _no_words() -> Words:

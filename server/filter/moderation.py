@@ -5,7 +5,7 @@ One question is one POST. What a text is that got no answer is the operator's ch
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final, Literal, Protocol, Self
 
@@ -191,6 +191,26 @@ class HttpModeration:
                     return bytes(data)
                 data += piece
             raise _NoAnswer("garbage")
+
+
+def check_moderation(settings: ModerationSettings, assistants: Collection[str]) -> None:
+    """Checks the settings without asking anybody.
+
+    Args:
+        assistants: the names of all there are.
+
+    Raises:
+        ValueError: for an address or a key that cannot be used, or an assistant that does not exist: its texts
+            would silently not be asked about. The message begins with the field.
+    """
+    if not settings.url:
+        return
+    _checked_url(settings)
+    _check_key(settings.api_key.reveal())
+    unknown = sorted(set(settings.assistants) - set(assistants))
+    if unknown:
+        known = ", ".join(sorted(assistants))
+        raise ValueError(f"moderation.assistants: there is no assistant {unknown[0]!r}; there are {known}; correct it")
 
 
 def _refusal(answer: _Answer) -> Opinion:

@@ -5,6 +5,7 @@ import hashlib
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -133,6 +134,16 @@ async def test_a_caller_may_not(folder: Path) -> None:
             await day.stranger.add_entry("你好")
         assert caught.value.metadata == {"caller": "adapter"}
         assert not await day.is_blocked("你好")
+
+
+async def test_added_words_count_without_lists_and_administrators_too(folder: Path) -> None:
+    async with AsyncExitStack() as stack:
+        await (await Day.begin(folder, stack)).admin.add_entry("加薇信")
+    bare = settings(folder, admins=False)
+    bare = msgspec.structs.replace(bare, filter=msgspec.structs.replace(bare.filter, lists=()))
+    async with running(bare) as server, ConversationClient(f"127.0.0.1:{server.port}", token="caller") as people:
+        assert (await people.converse("demo", "请加薇信")).finish_reason == Turn.INPUT_BLOCKED
+        assert (await people.converse("demo", "请加微信")).finish_reason == Turn.STOP
 
 
 async def test_without_administrators_nobody_may_and_what_was_changed_stays(folder: Path) -> None:

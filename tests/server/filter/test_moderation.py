@@ -13,7 +13,7 @@ import structlog
 from program.secret import Secret
 from server.budget import Budget
 from server.filter.entries import Action, Direction
-from server.filter.moderation import MAX_ANSWER_BYTES, UNAVAILABLE_TAG, HttpModeration, Opinion
+from server.filter.moderation import MAX_ANSWER_BYTES, UNAVAILABLE_TAG, HttpModeration, Opinion, check_moderation
 from server.settings import ModerationSettings
 
 TEXT = "今天天气不错"
@@ -317,9 +317,10 @@ async def test_half_a_character_can_be_asked_about() -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(settings: ModerationSettings, field: str) -> None:
-    with pytest.raises(ValueError, match=r"; |must be") as caught:
-        HttpModeration(settings)
-    assert str(caught.value).startswith(f"{field}: ")
+    for use in (HttpModeration, lambda settings: check_moderation(settings, ())):
+        with pytest.raises(ValueError, match=r"; |must be") as caught:
+            use(settings)
+        assert str(caught.value).startswith(f"{field}: ")
     assert "secret" not in str(caught.value).replace("the secret", "")
 
 
@@ -334,3 +335,12 @@ def test_what_cannot_be_used_is_refused_by_name(settings: ModerationSettings, fi
 )
 def test_what_can_be_used_is_taken(settings: ModerationSettings) -> None:
     HttpModeration(settings)
+    check_moderation(settings, ())
+
+
+def test_an_assistant_that_does_not_exist_is_no_reason_to_ask_nobody() -> None:
+    settings = ModerationSettings(url="https://example.com/", assistants=("default", "salse"))
+    with pytest.raises(ValueError, match=r"^moderation.assistants: .*'salse'"):
+        check_moderation(settings, {"default", "sales"})
+    check_moderation(settings, {"default", "salse"})
+    check_moderation(ModerationSettings(assistants=("nobody",)), ())  # nobody is asked at all
