@@ -4,10 +4,7 @@ The rooms do not know each other: here the lists of the filter meet the log of t
 """
 
 import asyncio
-import hashlib
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -26,12 +23,11 @@ from server.filter.base import (
     Loaded,
     NewEntry,
     Origin,
-    Overlay,
     TriedText,
 )
-from server.filter.entries import Direction, Entry
+from server.filter.changed_entries import added_entry, overlay_of, select, withdrawal_of
+from server.filter.entries import Direction
 from server.filter.entry_record import from_json, to_json
-from server.filter.list_rows import default_boundary
 from server.filter.policy import Policy
 from server.filter.trial import judged
 from server.store.audit import AuditLog, AuditRow, Kept
@@ -96,7 +92,7 @@ class LexiconAdministration(LexiconAdmin):
         kept = [_readable(each) for each in await self._audit.kept()]
         self._changed = {each.entry.id: each for each in kept if each is not None}
         if self._changed:
-            await self._lexicon.lay_over(_overlay(self._changed.values()))
+            await self._lexicon.lay_over(overlay_of(self._changed.values()))
 
     async def aclose(self) -> None:
         """Waits for the changes that were begun, and leaves reloads: the next start reads the files anyway.
@@ -123,7 +119,7 @@ class LexiconAdministration(LexiconAdmin):
     ) -> tuple[tuple[ListedEntry, ...], int | None]:
         """In a thread: lists may have a million entries."""
         listed = self._lexicon.listed(query.tag) if query.origin in (None, Origin.LIST) else ()
-        return _select(changed, listed, query, start, limit)
+        return select(changed, listed, query, start, limit)
 
     async def try_text(self, text: str, assistant: str, direction: Direction) -> TriedText:
         """See :meth:`server.filter.base.LexiconAdmin.try_text`."""
@@ -159,7 +155,7 @@ class LexiconAdministration(LexiconAdmin):
 
     async def _add(self, new: NewEntry, admin: str) -> ListedEntry:
         async with self._one_at_a_time:
-            after = _listed(new, self._lexicon.fold(new.word))
+            after = added_entry(new, self._lexicon.fold(new.word))
             self._check(after)
             before = self._changed.get(after.entry.id)
             if before != after:
@@ -177,7 +173,7 @@ class LexiconAdministration(LexiconAdmin):
             forms = await asyncio.to_thread(self._lexicon.forms, entry_id)
             if not forms:
                 raise ResourceNotFound(f"lexiconEntries/{entry_id}")
-            before, withdrawal = _withdrawal(forms, self._lexicon.fold(forms[0].entry.word))
+            before, withdrawal = withdrawal_of(forms, self._lexicon.fold(forms[0].entry.word))
             self._check_room(withdrawal, None)
             await self._make(ChangeKind.REMOVED, admin, before, withdrawal)
             return withdrawal
@@ -196,7 +192,7 @@ class LexiconAdministration(LexiconAdmin):
         if after is not None:
             changed[after.entry.id] = after
         try:
-            await self._lexicon.lay_over(_overlay(changed.values()))
+            await self._lexicon.lay_over(overlay_of(changed.values()))
         except LexiconRefused:
             was = before if before is not None and before.entry.id in self._changed else None
             await self._record(ChangeKind.RESTORED if was else ChangeKind.REMOVED, admin, after, was)
@@ -251,76 +247,6 @@ class LexiconAdministration(LexiconAdmin):
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # Looked at here, because a caller that left no longer does.
-
-
-# --- values -----------------------------------------------------------------------------
-
-
-def _overlay(changed: Collection[ListedEntry]) -> Overlay:
-    return Overlay(
-        tuple(each for each in changed if each.origin is Origin.ADDED),
-        frozenset(
-            form for each in changed if each.origin is Origin.WITHDRAWN for form in (each.folded, *each.variants)
-        ),
-    )
-
-
-def _listed(new: NewEntry, folded: str) -> ListedEntry:
-    entry = Entry(
-        id=_id_of("allowed" if new.allows else "added", folded),
-        word=new.word,
-        tag=new.tag,
-        level=new.level,
-        boundary=new.boundary or default_boundary(folded),
-        direction=new.direction,
-        action=new.action,
-        replacement=new.replacement,
-    )
-    return ListedEntry(entry, folded, Origin.ADDED, allows=new.allows)
-
-
-def _withdrawal(forms: Sequence[ListedEntry], folded: str) -> tuple[ListedEntry, ListedEntry]:
-    """The entry itself of all the forms under which a line of a list is looked for, and its withdrawal."""
-    before = next((each for each in forms if each.folded == folded), forms[0])
-    entry = msgspec.structs.replace(before.entry, id=_id_of("withdrawn", before.folded))
-    variants = tuple(each.folded for each in forms if each is not before)
-    return before, ListedEntry(entry, before.folded, Origin.WITHDRAWN, allows=before.allows, variants=variants)
-
-
-def _id_of(kind: str, folded: str) -> str:
-    """The same for the same word, so that adding it again replaces it, whoever asks twice."""
-    return f"{kind}:{hashlib.blake2b(folded.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
-
-
-def _select(
-    changed: Sequence[ListedEntry], listed: Sequence[ListedEntry], query: EntryQuery, start: int, limit: int
-) -> tuple[tuple[ListedEntry, ...], int | None]:
-    """Up to ``limit`` entries from the position ``start`` on, and the position behind them if more follow."""
-    found: list[ListedEntry] = []
-    first = len(changed)
-    # The files' entries are sorted by their words, so those with one beginning lie together.
-    jump = first + bisect_left(listed, query.prefix, key=_folded)
-    for position in chain(range(start, first), range(max(start, jump), first + len(listed))):
-        each = changed[position] if position < first else listed[position - first]
-        if position >= first and not each.folded.startswith(query.prefix):
-            break
-        if _matches(each, query):
-            if len(found) == limit:
-                return tuple(found), position
-            found.append(each)
-    return tuple(found), None
-
-
-def _folded(each: ListedEntry) -> str:
-    return each.folded
-
-
-def _matches(each: ListedEntry, query: EntryQuery) -> bool:
-    return (
-        (not query.tag or each.entry.tag == query.tag)
-        and each.folded.startswith(query.prefix)
-        and query.origin in (None, each.origin)
-    )
 
 
 def _change(row: AuditRow) -> Change:
