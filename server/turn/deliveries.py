@@ -17,6 +17,7 @@ import structlog
 
 from server.domain import DeliveryState, Turn, TurnName
 from server.errors import ShuttingDown
+from server.logged_names import logged_name
 from server.settings import DeliverySettings
 from server.store.base import DeliveryReport, StoredTurn, TurnStore
 from server.turn.base import Delivery, Granted, Hello, Report, Revoked
@@ -179,7 +180,7 @@ class Deliveries:
         """Writes an outcome, then acts on it."""
         debt = self._debts.get(report.name)
         if debt is None or debt.offered_to is not attachment:
-            _log.info("late_report", turn=str(report.name), outcome=report.outcome)
+            _log.info("late_report", outcome=report.outcome, **logged_name(report.name))
             return
         if report.outcome == "progress":
             debt.progress = report.progress
@@ -209,7 +210,7 @@ class Deliveries:
             DeliveryReport(debt.name, outcome, progress or None, 0.0, detail, self._clock())
         )
         if outcome == "undeliverable":
-            _log.warning("turn_undeliverable", turn=str(debt.name), account=debt.account, detail=detail)
+            _log.warning("turn_undeliverable", account=debt.account, detail=detail, **logged_name(debt.name))
         debt.turn.delivery_state = DeliveryState.DELIVERED if outcome == "delivered" else DeliveryState.UNDELIVERABLE
         self._observer.delivery_reported(outcome)
         self._settle(debt)

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from server.domain import Ask, DeliveryState, FinishReason, Turn, TurnState
+from server.logged_names import logged_name
 from server.memory.reset_words import asks_to_forget
 from server.store.base import TurnStore
 from server.turn.assistants import Assistants
@@ -98,7 +99,7 @@ class Merging:
         later.ask_more(merged.input)
         if merged.settled:
             turn.delivery_state = DeliveryState.DELIVERED
-        _log.info("turn_merged", turn=str(turn.name), into=str(later.turn.name))
+        _log.info("turn_merged", into=later.turn.name.request_id, **logged_name(turn.name))
         return turn
 
     def _same_breath(self, ask: Ask, later: LiveTurn) -> bool:

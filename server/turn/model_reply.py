@@ -11,6 +11,7 @@ from server.domain import FinishReason, ProgressStage, ReplacementCause
 from server.filter.base import Screened
 from server.filter.entries import Action, Direction
 from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.logged_names import logged_name
 from server.settings import TextSettings, TurnSettings
 from server.turn.live import LiveTurn
 from server.turn.observer import TurnObserver
@@ -134,7 +135,7 @@ class ModelReply:
         self._observer.model_failed(error.model, error.kind)
         _log.warning(
             "model_failed",
-            turn=str(self._live.turn.name),
+            **logged_name(self._live.turn.name),
             model=error.model,
             kind=error.kind.value,
             status=error.status,

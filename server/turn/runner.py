@@ -19,6 +19,7 @@ from server.errors import (
     TurnQuarantined,
     TurnTimedOut,
 )
+from server.logged_names import logged_name
 from server.memory.base import Memory
 from server.settings import TurnSettings
 from server.store.base import StaleEpoch, TurnStore
@@ -112,7 +113,7 @@ class Runner:
             raise
         except Exception as error:  # noqa: BLE001  # the one boundary of the engine: a defect must not leave a caller waiting
             error_id = uuid.uuid4().hex[:12]
-            _log.error("turn_crashed", turn=str(live.turn.name), error_id=error_id, exc_info=error)
+            _log.error("turn_crashed", error_id=error_id, exc_info=error, **logged_name(live.turn.name))
             await self._end_badly(live, InternalError(error_id))
         finally:
             ticket.leave()
@@ -200,7 +201,7 @@ class Runner:
         try:
             await self._write(live, turn)
         except StoreUnavailable:
-            _log.error("turn_end_not_written", turn=str(turn.name), state=turn.state.name)
+            _log.error("turn_end_not_written", state=turn.state.name, **logged_name(turn.name))
             if live.owed:
                 self._leave_owed(live, error)
                 return
@@ -230,7 +231,7 @@ class Runner:
             await self._store.finish_owed(turn, events, epoch=live.epoch, kept_input=kept)
         except StaleEpoch:
             # A later claim exists, so a later worker answers: this one must say nothing.
-            _log.warning("stale_worker", turn=str(turn.name), epoch=live.epoch)
+            _log.warning("stale_worker", epoch=live.epoch, **logged_name(turn.name))
             raise StoreUnavailable("turn") from None
         live.turn = turn
 

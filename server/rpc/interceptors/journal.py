@@ -1,12 +1,12 @@
 """One line a call. It names the conversation by a digest, and says nothing of what was said."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import structlog
 
+from server.logged_names import conversation_digest
 from server.rpc.call import Call, current
 from server.rpc.interceptors.wrap import Behaviour, Context, Method
 from server.rpc.status import outcome_of
@@ -46,7 +46,7 @@ def _write(method: str, code: str, seconds: float, call: Call, *, quiet: bool) -
     if call.caller:
         line["caller"] = call.caller
     if call.conversation:
-        line["conversation"] = digest_of(call.conversation)
+        line["conversation"] = conversation_digest(call.conversation)
     if call.turn:
         line["turn"] = call.turn
     if call.messages_out:
@@ -59,8 +59,3 @@ def _write(method: str, code: str, seconds: float, call: Call, *, quiet: bool) -
         _log.warning("call", **line)
     else:
         _log.info("call", **line)
-
-
-def digest_of(conversation: str) -> str:
-    """Sixteen hexadecimal digits that name a conversation in a log: its own name may hold a person's."""
-    return hashlib.blake2b(conversation.encode(), digest_size=8).hexdigest()

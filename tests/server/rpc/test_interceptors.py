@@ -2,24 +2,20 @@
 
 import asyncio
 import hashlib
-import json
-import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from typing import Any
 
 import grpc
 import pytest
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, get_current_span
 
 from program.health import Health
-from program.journal import configure
 from server.rpc.interceptors.wrap import Around, Behaviour, Context, Method, wrap
 from server.settings import CallerSettings, GrpcSettings
+from tests.server.journal_lines import journal, lines
 from tests.server.rpc.fakes import Open, open_server
 from weconverse.v1 import channel_pb2
 from weconverse.v1 import conversation_pb2 as pb
@@ -196,24 +192,6 @@ async def test_calls_are_counted() -> None:
         assert server.sample("rpc_seconds_count", **get) == 2
         assert server.sample("rpc_in_flight", **get) == 0
         assert server.sample("rpc_messages_sent_total", method="ConversationService/StreamConverse") == 4
-
-
-@contextmanager
-def journal(level: Any = "info") -> Iterator[BytesIO]:
-    output, root = BytesIO(), logging.getLogger()
-    before, root_level = root.handlers[:], root.level
-    writer = configure(level, "json", output, for_good=False)
-    try:
-        yield output
-    finally:
-        writer.flush()
-        root.handlers[:] = before
-        root.setLevel(root_level)
-        structlog.reset_defaults()
-
-
-def lines(output: BytesIO, event: str = "call") -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, output.getvalue().splitlines()) if line["event"] == event]
 
 
 async def test_each_call_is_one_line_without_words_or_names() -> None:
