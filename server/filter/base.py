@@ -21,7 +21,8 @@ class Screened(msgspec.Struct, frozen=True):
     """The strictest of the hits. One that stops (:attr:`Action.stops`) means: use a fixed sentence, and
     nothing that would follow."""
     hits: tuple[Hit, ...] = ()
-    """Positions count in the original text, from its beginning. For logs, and never with the text."""
+    """Positions count from the beginning of the text, without the invisible characters that were taken out of
+    long rows of them. For logs, and never with the text."""
 
 
 class TextStream(Protocol):

@@ -163,6 +163,22 @@ async def test_a_failed_build_is_tried_again(tmp_path: Path, turns: Turns, obser
     assert observed.refused == 1
 
 
+async def test_a_bad_list_is_read_once(tmp_path: Path, turns: Turns) -> None:
+    write(tmp_path / "ads.txt", "返现\n")
+    builds = 0
+
+    async def counted(files: Sequence[FileState], job: Job, budget: Budget) -> Compiled:
+        nonlocal builds
+        builds += 1
+        return await build_lists(files, job, budget)
+
+    async with Lexicons(FilterSettings(lists=(str(tmp_path),)), build=counted, sleep=turns.sleep):
+        write(tmp_path / "ads.txt", "★\n")
+        for _ in range(3):
+            await turns.let_look()
+    assert builds == 2
+
+
 def added(word: str, *, allows: bool = False) -> ListedEntry:
     return ListedEntry(Entry(f"added:{word}", word), word, Origin.ADDED, allows)
 

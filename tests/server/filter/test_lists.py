@@ -177,3 +177,11 @@ def test_one_word_may_stand_in_several_lists(tmp_path: Path) -> None:
     assert patterns["代开"].entries[0].word == "代開"
     assert [compiled.row(row).entry.id for row in compiled.rows_of("代开")] == ["a.txt:1", "b.csv:2", "b.csv:3"]
     assert list(compiled.rows_of("代")) == []
+
+
+def test_variants_lead_to_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("word,variants\n套现,套線|tx\n")
+    compiled = build(Job((str(tmp_path / "a.csv"),), 3, single_characters=False))
+    assert [compiled.pattern(number).word for number in range(len(compiled))] == ["tx", "套现", "套线"]
+    assert {compiled.pattern(number).entries[0].id for number in range(3)} == {"a.csv:2"}
+    assert {compiled.pattern(number).entries[0].word for number in range(3)} == {"套现"}

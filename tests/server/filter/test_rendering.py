@@ -131,3 +131,10 @@ def test_a_hit_goes_on_into_the_next_part() -> None:
     assert rendering.apply(Decided("-")).text == ""
     assert rendering.apply(Decided("开了")).text == "了"
     assert rendering.apply(Decided("代开")).text == "代开"
+
+
+def test_a_replacement_is_given_again_behind_other_text() -> None:
+    rendering = Rendering(by_entry, replacement)
+    assert rendering.apply(one(Action.REPLACE, "代开", 0, 2)).text == "某事"
+    assert rendering.apply(Decided("了，")).text == "了，"
+    assert rendering.apply(one(Action.REPLACE, "代开", 4, 6)).text == "某事"

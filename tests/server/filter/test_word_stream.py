@@ -134,6 +134,12 @@ def test_invisible_characters_are_thinned_but_hide_nothing() -> None:
         assert hits == [("代开", 0, MAX_IN_A_ROW + 2)]
 
 
+def test_only_rows_of_invisible_characters_are_thinned() -> None:
+    text = ("\u200b" * MAX_IN_A_ROW + "字") * 3
+    for pieces in ([text], list(text), text.partition("字")):
+        assert streamed(small_list([("代开", "any")]), pieces) == (text, [])
+
+
 def test_the_alphabet_of_these_tests_folds_as_they_say() -> None:
     for written, folded in LETTERS.items():
         assert Folded(written).content == folded
