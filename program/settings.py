@@ -253,7 +253,13 @@ def _fields(cls: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _bare(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    """The type itself. A table that may be left out is the table: TOML has no null."""
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        present = [choice for choice in get_args(kind) if choice is not type(None)]
+        if len(present) == 1 and _is_struct(present[0]):
+            return present[0]
+    return kind
 
 
 def _metas(annotation: Any) -> list[Meta]:
@@ -335,6 +341,8 @@ def describe(cls: type[msgspec.Struct], path: str = "") -> Iterator[Described]:
         kind, origin = _bare(annotation), get_origin(_bare(annotation))
         inner = get_args(kind)[-1 if origin is dict else 0] if origin in (dict, tuple) else None
         if _is_struct(kind):
+            if field.default is None:
+                yield Described(here, "table", "unset", "", _description(annotation))
             yield from describe(kind, here)
         elif inner is not None and _is_struct(_bare(inner)):
             yield from describe(_bare(inner), f"{here}.*" if origin is dict else f"{here}[]")

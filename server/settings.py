@@ -504,7 +504,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     spending_per_day: Annotated[
         float,
         Meta(
-            description="Money a day, from midnight UTC, in the currency of the prices. Calls beyond it are refused.",
+            description="Money a day, from midnight UTC, in the currency of the prices. Calls beyond it are refused. Each model that it is over needs a `price`.",
             ge=0,
         ),
     ] = 0.0
@@ -648,7 +648,12 @@ class ModelSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     limits: Annotated[LimitSettings, Meta(description="Limits of this model, over all keys.")] = LimitSettings(
         requests_per_minute=50
     )
-    price: PriceSettings = PriceSettings()
+    price: Annotated[
+        PriceSettings | None,
+        Meta(
+            description="What it costs; `{}` is nothing. Unset: unknown, which no cap on spending over this model allows."
+        ),
+    ] = None
     batch: Annotated[
         Literal["none", "vllm_chat_batch", "completions_array"],
         Meta(

@@ -10,6 +10,7 @@ from typing import Final
 from server.budget import Clock
 from server.llm.base import Backend, Prompt
 from server.routing.base import Limiter, ModelObserver
+from server.routing.checks import check_spending
 from server.routing.key_files import KeyFiles, keys_in
 from server.routing.keys import KeyPool, KeySource, QuotaGroup
 from server.routing.model import Model
@@ -49,6 +50,7 @@ async def routing(
     Raises:
         ValueError: for an entry that cannot work. The message begins with its field.
     """
+    check_spending(settings)
     entry = settings.routing
     names = Names(settings.models, settings.splits, random=random)
     files = KeyFiles(entry.reread_keys_seconds, observer, clock=clock, wall_clock=wall_clock, sleep=sleep)
@@ -171,6 +173,7 @@ def describe(settings: Settings) -> Iterator[str]:
     Names(settings.models, settings.splits, random=random.random)
     for name, model in settings.models.items():
         _check_keys(name, model)
+    check_spending(settings)
     for name, assistant in settings.assistants.items():
         own = _in_order((assistant.model, *assistant.fallback_models), settings)
         yield f"would answer as assistants/{name} with {own}"

@@ -15,7 +15,7 @@ from server.routing.base import Admission, CallFacts, ModelObserver
 from server.routing.limit_log import LimitLog
 from server.routing.limit_state import MONEY_UNITS, Claim, LimitKind, LimitState, Refusal, Taken
 from server.routing.place_line import LineFull, PlaceLine
-from server.routing.prices import Rate
+from server.routing.prices import FREE, Rate
 from server.settings import LimitSettings, ModelSettings, SharedLimitSettings
 
 PLACE_RETRY_SECONDS: Final = 1.0
@@ -173,7 +173,7 @@ class Limits:
             ("total", "", shared.total),
         )
         claims = tuple(_claim(scope, name, settings) for scope, name, settings in limits if settings != NO_LIMITS)
-        return _Plan(claims, Rate(model.price))
+        return _Plan(claims, Rate(model.price or FREE))
 
 
 class _Passage(AbstractAsyncContextManager[Admission]):

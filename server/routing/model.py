@@ -15,7 +15,7 @@ from server.routing.base import CallFacts, Limiter, ModelObserver
 from server.routing.breaker import Breaker, BreakerOpen
 from server.routing.input_estimate import InputEstimate
 from server.routing.keys import Key, KeyPool
-from server.routing.prices import cost_of
+from server.routing.prices import FREE, cost_of
 from server.routing.rests import Rest
 from server.routing.retry_budget import RetryBudget
 from server.settings import ModelSettings, RoutingSettings
@@ -65,7 +65,7 @@ class Model:
         self.breaker: Final = Breaker(routing, self._breaker_changed)
         self.retries: Final = RetryBudget(routing.retry_share)
         self.estimate: Final = InputEstimate()
-        self._price = settings.price
+        self._price = settings.price or FREE
         self._tired = Rest(routing.overload_seconds, routing.overload_seconds * _TIMES_AS_LONG)
         missing = routing.not_found_minutes * 60
         self._missing = Rest(missing, missing)

@@ -11,6 +11,10 @@ _PRICED_TOKENS: Final = 1_000_000
 """Tokens that a price is for."""
 
 
+FREE: Final = PriceSettings()
+"""The price of a model that has none: no cap on spending is over it, see ``checks.py``."""
+
+
 def cost_of(price: PriceSettings, usage: Usage) -> float:
     """In the currency of the settings. What the backend had in its own cache is a part of what it read."""
     cached = min(usage.cached_input_token_count, usage.input_token_count)

@@ -25,6 +25,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     words: Annotated[tuple[str, ...], Meta(description="Words.")] = ("一", "二")
     extra: dict[str, object] = field(default_factory=dict)
     wanted: bool = False
+    share: Annotated[Entry | None, Meta(description="Whose.")] = None
     chance: Annotated[Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="Chance.")] = None
 
 
@@ -63,6 +64,14 @@ def test_a_file_is_read_into_structs(tmp_path: Path) -> None:
     assert sample.section == Section(limit=3, mode="fast", words=("甲",), extra={"a": {"b": 1}})
     assert sample.entries == (Entry(name="x", weight=1.0),)
     assert sample.by_name["重要"].name == "y"
+
+
+def test_a_table_that_may_be_left_out_is_read_like_any_other(tmp_path: Path) -> None:
+    assert from_text(tmp_path, "[section.share]\nname = 'x'\n").section.share == Entry(name="x")
+    environ = {"SAMPLE__SECTION__SHARE__NAME": "12"}
+    assert from_text(tmp_path, "", environ).section.share == Entry(name="12")
+    assert refused(tmp_path, "[section.share]\nname = 'x'\nweigth = 1\n").field == "section.share.weigth"
+    assert refused(tmp_path, "[section]\nshare = 3\n").field == "section.share"
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -190,4 +199,6 @@ def test_every_setting_is_described() -> None:
     assert rows["entries[].name"] == ("entries[].name", "string", "", "at least 1 long", "Its name.")
     assert rows["by_name.*.key"].type == "secret"
     assert rows["by_name.*.weight"].constraints == "≥ 0, ≤ 1"
+    assert rows["section.share"] == ("section.share", "table", "unset", "", "Whose.")
+    assert rows["section.share.weight"].constraints == "≥ 0, ≤ 1"
     assert rows["section.chance"] == ("section.chance", "number ≥ 0, ≤ 1", "unset", "", "Chance.")

@@ -5,9 +5,22 @@ import pytest
 from program.secret import Secret
 from server.budget import Budget
 from server.llm.base import ErrorClass, Prompt
-from server.routing.build import describe
-from server.settings import AssistantSettings, IntentSettings, KeySettings, ModelSettings, Settings, SplitSettings
-from tests.server.routing.played import ASKED, Clock, Noted, Played, failing, keyed, routed, watch, whole
+from server.routing.build import describe, routing
+from server.routing.unlimited import Unlimited
+from server.settings import (
+    AssistantSettings,
+    IntentSettings,
+    KeySettings,
+    LimitSettings,
+    ModelSettings,
+    PriceSettings,
+    Settings,
+    SharedLimitSettings,
+    SplitSettings,
+)
+from tests.server.routing.played import ASKED, Clock, Noted, Played, as_asked, failing, keyed, routed, watch, whole
+
+NONE = LimitSettings()
 
 
 async def test_a_model_without_keys_is_called_without_one() -> None:
@@ -77,6 +90,49 @@ async def test_settings_that_cannot_work(
     with pytest.raises(ValueError, match=r".+: .+") as checked:
         list(describe(Settings(models=models or {"a": ModelSettings()}, splits=splits)))
     assert str(checked.value) == told, "a check before the start says the same"
+
+
+CAP = LimitSettings(spending_per_day=1.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "own", "field"),
+    [
+        (SharedLimitSettings(person=CAP), NONE, "limits.person"),
+        (SharedLimitSettings(caller=CAP), NONE, "limits.caller"),
+        (SharedLimitSettings(callers={"crm": CAP}), NONE, "limits.callers.crm"),
+        (SharedLimitSettings(total=CAP), NONE, "limits.total"),
+        (SharedLimitSettings(quota_groups={"account": CAP}), NONE, "limits.quota_groups.account"),
+        (SharedLimitSettings(quota_groups={"models.b": CAP}), NONE, None),
+        (SharedLimitSettings(), CAP, "models.a.limits"),
+        (SharedLimitSettings(), NONE, None),
+    ],
+)
+def test_a_cap_on_spending_needs_the_price_of_what_it_is_over(
+    limits: SharedLimitSettings, own: LimitSettings, field: str | None
+) -> None:
+    priced, scripted = ModelSettings(price=PriceSettings(input=1.0)), ModelSettings(protocol="scripted")
+
+    def told(price: PriceSettings | None) -> list[str]:
+        models = {"a": keyed("k", groups=("account",), price=price, limits=own), "b": priced, "c": scripted}
+        return list(describe(Settings(models=models, limits=limits)))
+
+    if field is None:
+        told(None)
+    else:
+        with pytest.raises(ValueError, match=r"set models\.a\.price") as caught:
+            told(None)
+        assert str(caught.value).startswith(f"{field}.spending_per_day: ")
+    told(PriceSettings())
+
+
+async def test_a_start_refuses_it_too() -> None:
+    settings = Settings(models={"a": keyed("k")}, limits=SharedLimitSettings(total=CAP))
+    with pytest.raises(ValueError, match=r"^limits\.total\.spending_per_day: "):
+        async with routing(
+            settings, {"a": Played(whole())}, Unlimited(), Noted(), takes={"a": bool}, most_output={"a": as_asked}
+        ):
+            pass
 
 
 def test_what_an_operator_is_told() -> None:
