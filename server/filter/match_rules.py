@@ -15,6 +15,8 @@ a stream can apply them as exactly as a whole text:
 """
 
 import enum
+from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -25,6 +27,9 @@ from server.filter.fold import CLAUSE, SPACE, Folded, is_barrier
 LEFT_CONTEXT: Final = 8
 RIGHT_CONTEXT: Final = 4
 """Content characters beside an occurrence that decide whether it is a word of its own."""
+
+_REMEMBERED: Final = 512
+"""Surroundings whose edges are remembered: a text that says the same a thousand times is cut once."""
 
 
 class Verdict(enum.Enum):
@@ -108,16 +113,23 @@ class Surroundings:
         before = self._folded.content[start - 1] if start else self._before.content[-1:]
         return bool(before) and _is_latin(before)
 
+    def _clause(self, start: int, end: int) -> tuple[int, int]:
+        """How far the context of an occurrence reaches without a gap."""
+        left, right = max(start - LEFT_CONTEXT, 0), min(end + RIGHT_CONTEXT, len(self._folded.content))
+        if not self._folded.is_solid:
+            furthest_left, furthest_right = left, right
+            left, right = start, end
+            while left > furthest_left and not self._folded.gap(left):
+                left -= 1
+            while right < furthest_right and not self._folded.gap(right):
+                right += 1
+        return left, right
+
     def _own_word(self, start: int, end: int) -> Verdict:
         content = self._folded.content
-        right = end
-        while right < end + RIGHT_CONTEXT and self._touches(right):
-            right += 1
+        left, right = self._clause(start, end)
         if right < end + RIGHT_CONTEXT and self._is_open(right):
             return Verdict.OPEN
-        left = start
-        while left and start - left < LEFT_CONTEXT and not self._folded.gap(left):
-            left -= 1
         before = NOTHING_BEFORE
         if left == 0 and not self._folded.gap(0) and start < LEFT_CONTEXT:
             before = self._before.last(LEFT_CONTEXT - start)
@@ -133,12 +145,13 @@ class Surroundings:
 
 def _has_edges(window: str, start: int, end: int) -> bool:
     """Whether a text, cut into words, has an edge at both places."""
-    position = 0
-    edges = {0}
-    for token in rjieba.cut(window, False):
-        position += len(token)
-        edges.add(position)
+    edges = _edges(window)
     return start in edges and end in edges
+
+
+@lru_cache(_REMEMBERED)
+def _edges(window: str) -> frozenset[int]:
+    return frozenset(accumulate(map(len, rjieba.cut(window, False)), initial=0))
 
 
 def _gaps_allow(folded: Folded, start: int, end: int) -> bool:
