@@ -175,6 +175,10 @@ class Folded:
         first, last = self._index, self._last
         return (start == 0 or last[start - 1] != first[start]) and (end == len(first) or last[end - 1] != first[end])
 
+    def is_repeated(self, start: int, end: int) -> bool:
+        """Whether a character of ``content[start:end]`` stands for several that were said in a row."""
+        return self._index[start:end] != self._last[start:end]
+
     def collapsed(self) -> "Folded":
         """The same with each character once that follows itself, up to :data:`MAX_REPEATS` times in a row."""
         kept: list[int] = []

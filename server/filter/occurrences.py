@@ -33,7 +33,7 @@ def _in_one_pass(words: Words, folded: Folded, direction: Direction, *, repeated
     )
     for start, end, number in matches[:MAX_OCCURRENCES]:
         for entry in words.pattern(number).entries:
-            if repeated and not entry.repeats:
+            if repeated and not (entry.repeats and folded.is_repeated(start, end)):
                 continue
             own_word = entry.boundary == "word" and not repeated
             why = _why(entry, direction, around.verdict(start, end, own_word=own_word))

@@ -118,7 +118,7 @@ class WordStream:
                     continue
                 own_word = entry.boundary == "word" and not self._repeated
                 verdict = around.verdict(start, end, own_word=own_word)
-                if verdict is Verdict.MEANT:
+                if verdict is Verdict.MEANT and (not self._repeated or folded.is_repeated(start, end)):
                     denied.append((start, end, entry))
                 elif verdict is Verdict.OPEN:
                     hold = min(hold, start)
