@@ -78,8 +78,9 @@ def _email(match: "re.Match[str]") -> Finding | None:
 EMAIL: Final = Rule(
     PiiKind.EMAIL,
     rf"(?<![A-Za-z0-9_])[A-Za-z0-9_]{_LOCAL}{{0,{MAX_LOCAL - 1}}}"
-    rf"@{_DOMAIN}{{1,{MAX_DOMAIN}}}\.[A-Za-z]{{2,18}}(?![A-Za-z0-9-])",
+    rf"@{_DOMAIN}{{1,{MAX_DOMAIN}}}\.[A-Za-z]{{2,18}}(?![A-Za-z0-9@_%+-]|\.{_LOCAL}{{0,{MAX_LOCAL}}}@)",
     _email,
-    tail=rf"(?<![A-Za-z0-9_])[A-Za-z0-9_]{_LOCAL}{{0,{MAX_LOCAL - 1}}}(?:@{_DOMAIN}{{0,{MAX_DOMAIN + 20}}})?",
-    reach=MAX_LOCAL + MAX_DOMAIN + 24,
+    tail=rf"(?<![A-Za-z0-9_])[A-Za-z0-9_]{_LOCAL}{{0,{MAX_LOCAL - 1}}}"
+    rf"(?:@{_DOMAIN}{{0,{MAX_DOMAIN + 20}}}(?:\.{_LOCAL}{{0,{MAX_LOCAL}}})?)?",
+    reach=2 * MAX_LOCAL + MAX_DOMAIN + 26,
 )
