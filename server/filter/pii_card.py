@@ -28,6 +28,11 @@ _CUE: Final = Cue(
     r"[^\d。!?;\n]{0,12}\n?[^\d。!?;\n]{0,4}",
     reach=40,
 )
+_WEAK_CUE: Final = Cue(
+    "[账帐賬][号户戶]|[转收付打汇]款|转账|开户行?|[工农中建交招]行", r"[^\d。!?;\n]{0,12}\n?[^\d。!?;\n]{0,4}", reach=24
+)
+"""Says that it is about money, and not more: the issuer's range and its length must speak for a card too."""
+
 _WORDS: Final = frozenset(["card", "no", "number", "visa", "mastercard", "amex", "jcb", "unionpay"])
 
 
@@ -39,7 +44,7 @@ def _is_issued(number: str) -> bool:
 
 def _card(match: "re.Match[str]") -> Finding | None:
     text, (start, end) = match.string, match.span()
-    cued = _CUE.before(text, start)
+    cued, hinted = _CUE.before(text, start), _WEAK_CUE.before(text, start)
     ends = [end]
     if match.group("separator"):
         # The last group may be the next number on the line, such as the three digits of the back.
@@ -50,7 +55,7 @@ def _card(match: "re.Match[str]") -> Finding | None:
             continue
         if _is_issued(number) and passes_luhn(number) and number.strip("0"):
             return Finding(PiiKind.BANK_CARD, start, end)
-        if cued and len(number) in _CUED_LENGTHS:
+        if (cued and len(number) in _CUED_LENGTHS) or (hinted and _is_issued(number)):
             return Finding(PiiKind.BANK_CARD, start, end, 0.6)
     return None
 

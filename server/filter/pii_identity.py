@@ -54,8 +54,8 @@ _PROVINCES: Final = frozenset(
 )
 _WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECK_DIGITS: Final = "10X98765432"
-_FIRST_YEAR: Final = 1880
-_LAST_YEAR: Final = 2099
+_FIRST_YEAR: Final = 1900
+_LAST_YEAR: Final = 2050
 
 _CUE: Final = Cue(
     "身份[证證]|身份号|身分[证證]|[证證]件|老证|旧证|[一二]代证|sfz"
