@@ -55,7 +55,9 @@ _UNITS: Final = (
 _ROOM: Final = (
     rf"[ -]?(?:[A-Za-z]-?)?\d{{1,5}}(?:-\d{{1,5}}){{0,2}}[A-Za-z]?(?![\d年月日个人次米万元块天点%])(?! ?(?:{_UNITS}))"
 )
-_HOUSE: Final = re.compile(rf"(?<![\d第年月])(?:{_NUMBER}) ?(?P<unit>{_UNITS})(?P<room>(?:{_ROOM})?)", re.ASCII)
+_HOUSE: Final = re.compile(
+    rf"(?<![\d第年月共有住约等])(?:{_NUMBER}) ?(?P<unit>{_UNITS})(?P<room>(?:{_ROOM})?)", re.ASCII
+)
 _HOUSE_BEGIN: Final = re.compile(
     r"[0-9A-Za-z一二三四五六七八九十百零〇两甲乙丙丁] ?[号弄栋幢座单室房户组层楼排门铺]|[路街道巷同东南西北中段] ?\d",
     re.ASCII,
@@ -87,7 +89,8 @@ class AddressRecognition:
             start = max(start, house.start() - MAX_DETAIL)
             while start <= house.start() and (anchor := _BEHIND_DIVISION.search(text, start, house.end())) is not None:
                 begin = anchor.end()
-                length = _detail_length(_window(text, begin))
+                window = _window(text, begin)
+                length = _detail_length(window, masked=text.startswith("*", begin + len(window)))
                 if length:
                     yield Finding(PiiKind.ADDRESS, begin, begin + length, 0.8)
                 start = begin + (length or 1)
@@ -154,8 +157,12 @@ def _goes_on_with_division(window: str) -> bool:
     return division is not None and division.end() < len(window)
 
 
-def _detail_length(window: str) -> int:
-    """Where the last house or room number of an address ends; 0 if this is none."""
+def _detail_length(window: str, *, masked: bool) -> int:
+    """Where the last house or room number of an address ends; 0 if this is none.
+
+    Args:
+        masked: whether an asterisk follows: what ends there is a number that was masked.
+    """
     if _NEXT_DIVISION.match(window):
         return 0
     date = _DATE.search(window)
@@ -173,5 +180,5 @@ def _detail_length(window: str) -> int:
         certain = certain or unit in _HOUSES or bool(house.group("room"))
     if certain:
         return end
-    bare = _BARE_HOUSE.search(window) if not end and len(window) < MAX_DETAIL else None
+    bare = _BARE_HOUSE.search(window) if not (end or masked) and len(window) < MAX_DETAIL else None
     return len(window.rstrip()) if bare is not None else 0
