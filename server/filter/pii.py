@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 _IN_LOGS: Final = EVERY_KIND - {PiiKind.USCC}
 
+_MOST_PASSES: Final = 8
+
 REMEMBERED_TEXTS: Final = 512
 """Texts whose external findings are kept: those of the remembered rounds come again with every question."""
 
@@ -35,7 +37,13 @@ def mask_for_log(text: str) -> str:
 
     Masking a masked text changes nothing.
     """
-    return masked(find_all(text, _IN_LOGS))
+    for _ in range(_MOST_PASSES):
+        found = find_all(text, _IN_LOGS)
+        if not found.findings:
+            break
+        # What stood beside a value may be one of its own once that is masked: ``2001:db8::1.13912345678``.
+        text = masked(found)
+    return text
 
 
 class ReplyText(Protocol):
