@@ -172,24 +172,29 @@ ROUTE_LOOP: Final = "ROUTE_LOOP"
 class ProviderError(Exception):
     """A model backend failed.
 
-    ``detail`` is for the operator's log: it may quote the backend, whose texts can hold
-    paths, prompts and account names, and must never reach a caller.
+    ``summary`` is in the words of this service and may stand in any log line. ``detail`` also has
+    what the backend said, whose texts can hold paths, prompts and account names: it is for an
+    operator who asks for it, and must never reach a caller. ``str`` gives the summary.
     """
 
     def __init__(
         self,
         kind: ErrorClass,
-        detail: str,
+        summary: str,
         *,
         model: str = "",
         status: int | None = None,
+        said: str = "",
         code: str = "",
         retry_after: float | None = None,
     ) -> None:
-        """Args: the HTTP or gRPC status, the backend's own code, seconds to wait if it said so."""
-        super().__init__(f"{kind.value}: {detail}")
+        """Args: what went wrong in words that quote nobody, what the backend or a library that read its
+        answer said of it, the HTTP or gRPC status, the backend's own code, seconds to wait if it said so.
+        """
+        super().__init__(f"{kind.value}: {summary}")
         self.kind = kind
-        self.detail = detail
+        self.summary = summary
+        self.said = said
         self.model = model
         self.status = status
         self.code = code
@@ -201,6 +206,11 @@ class ProviderError(Exception):
 
 
 class LimitReached(ProviderError):
+    @property
+    def detail(self) -> str:
+        """The summary, and the backend's own words behind it."""
+        return f"{self.summary}: {self.said}" if self.said else self.summary
+
     """A limit of this service, not of a backend, keeps the call from being made."""
 
     def __init__(self, scope: str, limit: str, retry_after: float, *, model: str = "") -> None:

@@ -108,7 +108,7 @@ class BodyReader(Reply, ABC):
         self.fail(failure_in_stream(data, overrides=self._overrides))
 
     def _malformed(self, error: ValueError) -> None:
-        self.fail(ProviderError(ErrorClass.INCOMPLETE, f"a piece of the reply is malformed: {error}"))
+        self.fail(ProviderError(ErrorClass.INCOMPLETE, "a piece of the reply is malformed", said=str(error)))
 
 
 class PatientDecoder(Generic[T]):

@@ -15,6 +15,7 @@ import structlog
 
 from server.budget import Budget
 from server.llm.base import ErrorClass, ProviderError
+from server.llm.failure_lines import log_failure
 
 _log = structlog.get_logger(__name__)
 
@@ -94,9 +95,7 @@ class OptionalEmbedder:
         return vector
 
     def _failed(self, error: ProviderError, *, hurried: bool) -> None:
-        _log.warning(
-            "embedding_failed", model=error.model, kind=error.kind.value, status=error.status, detail=error.detail
-        )
+        log_failure(_log.warning, "embedding_failed", error, model=error.model)
         # A caller in a hurry, or a text that is refused, says nothing about the next one.
         if hurried or error.kind in (ErrorClass.CONTENT, ErrorClass.CONTEXT):
             return

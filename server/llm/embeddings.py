@@ -152,7 +152,7 @@ def read_vectors(answer: bytes, count: int) -> "list[array[float]]":
     try:
         return [unit(_numbers(item.embedding)) for item in _in_order(items, count)]
     except ValueError as error:
-        raise ProviderError(ErrorClass.INCOMPLETE, f"the embeddings cannot be used: {error}") from None
+        raise ProviderError(ErrorClass.INCOMPLETE, "the embeddings cannot be used", said=str(error)) from None
 
 
 def _in_order(items: list[_Item], count: int) -> list[_Item]:

@@ -14,7 +14,7 @@ from server.llm import retry_hints
 from server.llm.base import RETRYABLE, ErrorClass, ProviderError
 from server.llm.vendor_codes import NAMES, NUMBERS, PHRASES, STATUSES
 
-MAX_DETAIL: Final = 500
+MAX_SAID: Final = 500
 """Characters of a backend's own words that an error keeps."""
 
 
@@ -63,7 +63,8 @@ def failure_of(
     kind = _overruled(kind, retry_hints.should_retry(headers))
     return ProviderError(
         kind,
-        f"HTTP {status}: {said.message}"[:MAX_DETAIL],
+        f"HTTP {status}",
+        said=said.message[:MAX_SAID],
         status=status,
         code=said.codes[0] if said.codes else "",
         retry_after=wait,
@@ -81,10 +82,20 @@ def failure_in_stream(body: bytes, *, overrides: Mapping[str, ErrorClass] | None
         kind = ErrorClass.QUOTA
     return ProviderError(
         kind,
-        f"in the reply: {said.message}"[:MAX_DETAIL],
+        "in the reply",
+        said=said.message[:MAX_SAID],
         code=said.codes[0] if said.codes else "",
         retry_after=said.retry_delay,
     )
+
+
+def without_key(error: ProviderError, key: str, model: str) -> ProviderError:
+    """The error with the route's name in it, and the key out of it should the backend have quoted that."""
+    error.model = model
+    if key:
+        error.said = error.said.replace(key, "********")
+    error.said = error.said[:MAX_SAID]
+    return error
 
 
 def by_status(status: int) -> ErrorClass:
@@ -101,7 +112,7 @@ def read_body(body: bytes) -> VendorError:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # A stretch of markup or binary from a proxy: enough to recognise it by.
-        return VendorError(" ".join(body[: MAX_DETAIL * 4].decode("utf-8", "replace").split()) or "(empty body)")
+        return VendorError(" ".join(body[: MAX_SAID * 4].decode("utf-8", "replace").split()) or "(empty body)")
     if isinstance(found, list) and found:
         found = found[0]
     return _read_object(found) if isinstance(found, dict) else VendorError(_text(found))

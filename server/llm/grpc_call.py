@@ -20,8 +20,10 @@ from google.protobuf.message import DecodeError, Message
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.llm.failure_lines import plain_word
+from server.llm.failures import without_key
 from server.llm.grpc_channel import Channels, Endpoint
-from server.llm.grpc_failures import RpcStatus, failure_of, status_of, without_key
+from server.llm.grpc_failures import RpcStatus, failure_of, status_of
 from server.llm.reply import Reply
 from server.llm.watchdog import Watchdog
 from server.settings import ModelSettings
@@ -322,7 +324,7 @@ class GrpcLine:
                 break
         last = reader.close()
         if reader.unknown_finish:
-            _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=reader.unknown_finish)
+            _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=plain_word(reader.unknown_finish))
         yield last
 
     def _patience(self, reader: MessageReader[M], first: Budget, whole: Budget) -> float:

@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from server.llm.base import ErrorClass, ProviderError
-from server.llm.failures import MAX_DETAIL
 from server.llm.vendor_codes import NAMES, PHRASES
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -83,21 +82,12 @@ def failure_of(
         kind = ErrorClass.INCOMPLETE
     return ProviderError(
         kind,
-        f"{status.code}: {status.message}",
+        status.code,
+        said=status.message,
         status=status.number,
         code=status.reason or status.code.lower(),
         retry_after=status.retry_after,
     )
-
-
-def without_key(error: ProviderError, key: str, model: str) -> ProviderError:
-    """The error with the route's name in it, and the key out of it should the backend have quoted that."""
-    error.model = model
-    if key:
-        error.detail = error.detail.replace(key, "********")
-    error.detail = error.detail[:MAX_DETAIL]
-    error.args = (f"{error.kind.value}: {error.detail}",)
-    return error
 
 
 def _by_words(status: RpcStatus) -> ErrorClass | None:

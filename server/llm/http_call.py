@@ -19,7 +19,8 @@ from yarl import URL
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
-from server.llm.failures import MAX_DETAIL, failure_of
+from server.llm.failure_lines import plain_word
+from server.llm.failures import MAX_SAID, failure_of, without_key
 from server.llm.watchdog import Watchdog
 from server.settings import ModelSettings
 
@@ -131,10 +132,11 @@ class HttpOrigin:
                     watchdog.close()
                     last = reader.close()
                     if reader.unknown_finish:
-                        _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=reader.unknown_finish)
+                        word = plain_word(reader.unknown_finish)
+                        _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=word)
                     yield last
         except ProviderError as error:
-            raise self._named(error, request.key) from None
+            raise without_key(error, request.key, self._name) from None
 
     async def fetch(self, request: Outgoing, budget: Budget, max_bytes: int) -> bytes:
         """The whole body of an answer that does not come in pieces, within ``total_seconds``.
@@ -148,7 +150,7 @@ class HttpOrigin:
                 async with self._answer(request, whole) as response:
                     return await self._body(response, whole, max_bytes)
         except ProviderError as error:
-            raise self._named(error, request.key) from None
+            raise without_key(error, request.key, self._name) from None
 
     async def aclose(self) -> None:
         """Closes connections. Calls under way fail."""
@@ -198,7 +200,7 @@ class HttpOrigin:
             raise ProviderError(ErrorClass.TIMEOUT, "the answer did not begin in time") from None
         except (aiohttp.ClientError, OSError) as error:
             kind = ErrorClass.BAD_REQUEST if isinstance(error, aiohttp.InvalidURL) else ErrorClass.TRANSIENT
-            raise ProviderError(kind, _told(error)) from None
+            raise _fault(kind, "", error) from None
 
     def _open_session(self) -> aiohttp.ClientSession:
         """The one session. It is made at the first call, because it belongs to the running event loop."""
@@ -239,7 +241,7 @@ class HttpOrigin:
             if reader.finished:
                 return b""
             if not watchdog.barked:
-                raise ProviderError(ErrorClass.INCOMPLETE, f"the reply was cut: {_told(error)}") from None
+                raise _fault(ErrorClass.INCOMPLETE, "the reply was cut: ", error) from None
             late = "the reply paused for too long" if reader.arrived else "the first text took too long"
             raise ProviderError(ErrorClass.TIMEOUT, late) from None
 
@@ -254,7 +256,7 @@ class HttpOrigin:
         except TimeoutError:
             raise ProviderError(ErrorClass.TIMEOUT, "the reply took too long") from None
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise ProviderError(ErrorClass.INCOMPLETE, f"the reply was cut: {_told(error)}") from None
+            raise _fault(ErrorClass.INCOMPLETE, "the reply was cut: ", error) from None
         return bytes(body)
 
     async def _refusal(self, response: aiohttp.ClientResponse, budget: Budget) -> ProviderError:
@@ -280,14 +282,6 @@ class HttpOrigin:
             now=self._wall_clock(),
             overrides=self._overrides,
         )
-
-    def _named(self, error: ProviderError, key: str) -> ProviderError:
-        """The error with the route's name in it and the key out of it, should the backend have quoted that."""
-        error.model = self._name
-        if key and key in error.detail:
-            error.detail = error.detail.replace(key, "********")
-            error.args = (f"{error.kind.value}: {error.detail}",)
-        return error
 
 
 @asynccontextmanager
@@ -316,7 +310,11 @@ def _check_headers(request: Outgoing) -> None:
             raise ProviderError(kind, f"the header {name} would hold more than printable ASCII")
 
 
-def _told(error: Exception) -> str:
+def _fault(kind: ErrorClass, before: str, error: Exception) -> ProviderError:
+    """The error for one of a connection. What its library says of an answer quotes that."""
+    if isinstance(error, OSError):
+        # The system's own words: that nobody listens there, or what is wrong with a name or a certificate.
+        return ProviderError(kind, f"{before}{type(error).__name__}: {error}"[:MAX_SAID])
     # A response error prints the request's headers, and so the key.
-    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    return f"{type(error).__name__}: {text}"[:MAX_DETAIL]
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return ProviderError(kind, f"{before}{type(error).__name__}", said=said[:MAX_SAID])

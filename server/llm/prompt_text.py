@@ -74,6 +74,6 @@ def _from_file(path: Path) -> Write:
         try:
             return template.render(spoken, bos_token="", eos_token="")
         except TemplateError as error:
-            raise ProviderError(ErrorClass.BAD_REQUEST, str(error)) from None
+            raise ProviderError(ErrorClass.BAD_REQUEST, "the template refuses the prompt", said=str(error)) from None
 
     return write

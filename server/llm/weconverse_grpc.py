@@ -14,6 +14,7 @@ import structlog
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.failure_lines import log_failure
 from server.llm.grpc_call import GrpcLine, Metadata, Method, Shape
 from server.llm.grpc_failures import RpcStatus, failure_of
 from server.llm.weconverse_shapes import EventReader, error_of, request_of
@@ -128,7 +129,7 @@ class WeConverseBackend:
                 pause = self._pause(tries)
                 if not (reader.arrived and error.code in _LINE_LOST and pause < patience.remaining()):
                     raise
-                _log.info("edge_line_lost", model=self._name, tries=tries, detail=error.detail)
+                log_failure(_log.info, "edge_line_lost", error, model=self._name, tries=tries)
             else:
                 return
             tries += 1
@@ -156,7 +157,7 @@ class WeConverseBackend:
                 metadata=_authorization(key),
             )
         except ProviderError as error:
-            _log.info("edge_goodbye_failed", model=self._name, kind=error.kind.value, detail=error.detail)
+            log_failure(_log.info, "edge_goodbye_failed", error, model=self._name)
 
 
 def _authorization(key: str) -> Metadata:

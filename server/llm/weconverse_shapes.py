@@ -268,4 +268,4 @@ def error_of(
     kind = REASONS.get(reason)
     if kind is None:
         return None
-    return ProviderError(kind, f"{reason}: {message}", status=status, code=reason, retry_after=retry_after)
+    return ProviderError(kind, reason, said=message, status=status, code=reason, retry_after=retry_after)

@@ -15,6 +15,7 @@ import structlog
 from program.secret import Secret
 from server.budget import Budget
 from server.llm.base import ErrorClass, ProviderError
+from server.llm.failure_lines import log_failure
 from server.routing.rests import Rest
 from server.settings import RoutingSettings
 
@@ -218,7 +219,7 @@ class KeyPool:
         if key.alerted or key not in self._keys:  # a key that was taken out meanwhile is nobody's concern
             return
         key.alerted = True
-        _log.error("model_key_refused", model=self._model, key=key.name, status=error.status, detail=error.detail)
+        log_failure(_log.error, "model_key_refused", error, model=self._model, key=key.name)
 
     def _tell(self, now: float) -> None:
         self._usable_changed(self._model, self.usable(now))

@@ -11,6 +11,7 @@ import structlog
 from server.budget import Clock
 from server.domain import Usage
 from server.llm.base import Backend, ErrorClass, Prompt, ProviderError
+from server.llm.failure_lines import log_failure
 from server.routing.base import CallFacts, Limiter, ModelObserver
 from server.routing.breaker import Breaker, BreakerOpen
 from server.routing.input_estimate import InputEstimate
@@ -140,7 +141,7 @@ class Model:
         if self.keys.failed(key, error, now, called_at):
             return
         if error.kind is ErrorClass.NOT_FOUND and self._missing.begin(now, called_at):
-            _log.error("model_not_found", model=self.name, status=error.status, detail=error.detail)
+            log_failure(_log.error, "model_not_found", error, model=self.name)
         elif error.kind is ErrorClass.OVERLOADED:
             self._tired.begin(now, called_at)
         if error.retry_after and error.kind in (ErrorClass.OVERLOADED, ErrorClass.TRANSIENT):

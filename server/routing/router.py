@@ -13,6 +13,7 @@ import structlog
 from server.budget import Budget, Clock
 from server.domain import Usage
 from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, LimitReached, Prompt, ProviderError
+from server.llm.failure_lines import log_failure
 from server.routing.attempt import attempting
 from server.routing.base import ModelObserver
 from server.routing.breaker import BreakerOpen
@@ -159,16 +160,8 @@ class Router:
         model = chosen.candidate.model
         error.model = error.model or model.name
         if not isinstance(error, LimitReached | BreakerOpen):
-            _log.warning(
-                "model_attempt_failed",
-                model=model.name,
-                key=chosen.key.name,
-                kind=error.kind.value,
-                status=error.status,
-                code=error.code,
-                after_text=showing.text_shown,
-                detail=error.detail,
-            )
+            facts = {"model": model.name, "key": chosen.key.name, "after_text": showing.text_shown}
+            log_failure(_log.warning, "model_attempt_failed", error, **facts)
         if error.kind is ErrorClass.AUTH and model.keys.look_again is not None:
             await model.keys.look_again(budget)
         candidates.failed(chosen, error, self._clock(), self._random())

@@ -11,6 +11,7 @@ from server.domain import FinishReason, ProgressStage, ReplacementCause
 from server.filter.base import Screened
 from server.filter.entries import Action, Direction
 from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.llm.failure_lines import log_failure
 from server.logged_names import logged_name
 from server.settings import TextSettings, TurnSettings
 from server.turn.live import LiveTurn
@@ -133,13 +134,5 @@ class ModelReply:
 
     def _failed(self, error: ProviderError) -> None:
         self._observer.model_failed(error.model, error.kind)
-        _log.warning(
-            "model_failed",
-            **logged_name(self._live.turn.name),
-            model=error.model,
-            kind=error.kind.value,
-            status=error.status,
-            code=error.code,
-            attempts=error.attempts,
-            detail=error.detail,
-        )
+        name = logged_name(self._live.turn.name)
+        log_failure(_log.warning, "model_failed", error, **name, model=error.model, attempts=error.attempts)

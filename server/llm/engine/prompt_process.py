@@ -109,6 +109,11 @@ class PromptProcess:
             if isinstance(found, Refused):
                 # To refuse to load is to be of no use; to refuse a prompt is not.
                 answered = refusal is ErrorClass.BAD_REQUEST
+                if answered:
+                    # A template may refuse a prompt in words that quote it.
+                    raise ProviderError(
+                        refusal, "the prompt cannot be written as the engine wants it", said=found.reason
+                    )
                 raise ProviderError(refusal, f"the engine's tokeniser cannot be used: {found.reason}")
             answered = isinstance(found, answer)
             if not isinstance(found, answer):

@@ -77,7 +77,7 @@ class EngineTokenizer:
         await self._stop_watching()
         health = await self._line.ask(self._dialect.health, engine_pb2.Empty(), budget)
         if not health.healthy:
-            raise ProviderError(ErrorClass.OVERLOADED, f"the engine says that it is not healthy: {health.message}")
+            raise ProviderError(ErrorClass.OVERLOADED, "the engine says that it is not healthy", said=health.message)
         # From here on there is a connection; what is learnt below is worth nothing if it ends meanwhile.
         self._watch = asyncio.create_task(self._line.lost(), name="engine connection")
         facts = self._dialect.facts(await self._line.ask(self._dialect.model_info, engine_pb2.Empty(), budget))

@@ -77,7 +77,7 @@ def read_response(reply: Reply, response: Response) -> None:
             _read_candidate(reply, candidate)
     refusal = response.prompt_feedback.block_reason if response.prompt_feedback is not None else None
     if refusal and refusal not in _UNSET:
-        reply.fail(ProviderError(ErrorClass.CONTENT, f"the prompt was refused: {refusal[:64]}", code=refusal[:64]))
+        reply.fail(ProviderError(ErrorClass.CONTENT, "the prompt was refused", said=refusal[:64], code=refusal[:64]))
 
 
 def _read_candidate(reply: Reply, candidate: Candidate) -> None:

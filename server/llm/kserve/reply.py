@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from server.domain import Usage
 from server.llm.base import ErrorClass, ProviderError
-from server.llm.failures import MAX_DETAIL
+from server.llm.failures import MAX_SAID
 from server.llm.kserve.tensors import MalformedTensor, numbers, texts
 from server.llm.text_reader import TextReader
 from server.llm.wire import kserve_pb2
@@ -46,7 +46,7 @@ class _Responses:
         try:
             self._take(response, final=final)
         except MalformedTensor as error:
-            self._reply.fail(ProviderError(ErrorClass.INCOMPLETE, f"a response is malformed: {error}"))
+            self._reply.fail(ProviderError(ErrorClass.INCOMPLETE, "a response is malformed", said=str(error)))
 
     def _take(self, response: kserve_pb2.InferResponse, *, final: bool) -> None:
         found = texts(response, self._tensors.text_output)
@@ -135,12 +135,12 @@ def failure_in_stream(message: str, *, begun: bool) -> ProviderError:
     """
     kind = ErrorClass.INCOMPLETE
     if "Traceback" not in message:
-        words = message[:MAX_DETAIL].lower()
+        words = message[:MAX_SAID].lower()
         kind = next((kind for pattern, kind in _SAID_BY_TRITON if pattern.search(words)), kind)
     if begun and kind in (ErrorClass.TRANSIENT, ErrorClass.OVERLOADED):
         kind = ErrorClass.INCOMPLETE
     # The end of a traceback says what happened; its beginning only where.
-    return ProviderError(kind, f"in the reply: {message.strip()[-MAX_DETAIL + 20 :]}")
+    return ProviderError(kind, "in the reply", said=message.strip()[-MAX_SAID:])
 
 
 def _number(response: kserve_pb2.InferResponse, name: str) -> int | None:

@@ -14,6 +14,7 @@ import structlog
 from server.budget import Budget
 from server.llm.base import Backend, Chunk, ErrorClass, Prompt, ProviderError
 from server.llm.endpoint import ModelEndpoint
+from server.llm.failure_lines import log_failure
 from server.llm.http_call import HttpOrigin
 from server.llm.microbatch import MicroBatcher
 from server.llm.openai.shared_chat import ChatArray, CompletionsArray, SharedChat
@@ -120,7 +121,7 @@ class BatchedChat:
             replies = await self._each_alone(prompts, budget, key)
             if error.kind is ErrorClass.NOT_FOUND and any(isinstance(reply, Chunk) for reply in replies):
                 self._offered = False
-                _log.warning("llm_batch_not_offered", model=self._endpoint.name, detail=error.detail)
+                log_failure(_log.warning, "llm_batch_not_offered", error, model=self._endpoint.name)
             return replies
 
     async def _each_alone(self, prompts: Sequence[Prompt], budget: Budget, key: str) -> Sequence[Chunk | ProviderError]:

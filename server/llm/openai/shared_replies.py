@@ -137,7 +137,7 @@ class SharedReplies:
         try:
             answer = _decode(data)
         except ValueError as error:
-            self._fail(ProviderError(ErrorClass.INCOMPLETE, f"a piece of the replies is malformed: {error}"))
+            self._fail(ProviderError(ErrorClass.INCOMPLETE, "a piece of the replies is malformed", said=str(error)))
             return
         if holds(answer.error) or not (answer.choices or answer.usage):
             self._fail(failure_in_stream(data, overrides=self._overrides))

@@ -193,7 +193,7 @@ async def test_an_error_says_what_is_needed_and_no_key() -> None:
     assert (error.model, error.status, error.code, error.retry_after) == ("m", 8, "SLOW_DOWN", 1.5)
     assert "may do 10 a minute" in error.detail
     assert KEY not in f"{error!r}{error}{error.detail}"
-    assert len(error.detail) == 500
+    assert len(error.said) == 500
     assert error.__cause__ is None
     assert error.__suppress_context__
 

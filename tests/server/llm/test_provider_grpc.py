@@ -17,7 +17,7 @@ import pytest
 from program.secret import Secret
 from server.budget import Budget
 from server.domain import FinishReason, Usage
-from server.llm.base import ErrorClass, Image, Message, Prompt, Role
+from server.llm.base import ErrorClass, Image, Message, Prompt, ProviderError, Role
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
 from server.llm.provider_grpc import ProviderServiceBackend
@@ -94,10 +94,11 @@ async def test_an_engine_that_fails_keeps_its_words_to_itself(caplog: pytest.Log
         with caplog.at_level(logging.ERROR):
             taken, _ = await take(backend)
         assert (taken.text, taken.error) == ("好", ErrorClass.INCOMPLETE)
-        with pytest.raises(Exception, match="its log says why") as caught:
+        with pytest.raises(ProviderError) as caught:
             async for _ in backend.generate(ASKED, Budget(20)):
                 pass
-    assert "secret path" not in str(caught.value)
+    assert "its log says why" in caught.value.said
+    assert "secret path" not in caught.value.detail
     assert "secret path" in caplog.text
 
 

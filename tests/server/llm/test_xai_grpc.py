@@ -17,7 +17,7 @@ from xai_sdk.proto import chat_pb2_grpc, sample_pb2, usage_pb2
 from program.secret import Secret
 from server.budget import Budget
 from server.domain import FinishReason, Usage
-from server.llm.base import ErrorClass, Image, Message, Prompt, Role
+from server.llm.base import ErrorClass, Image, Message, Prompt, ProviderError, Role
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
 from server.llm.wire import xai_chat_pb2 as ours
@@ -315,10 +315,11 @@ async def test_a_reply_that_is_cut_is_never_complete(kept: int, code: grpc.Statu
 )
 async def test_errors(code: grpc.StatusCode, kind: ErrorClass) -> None:
     async with backend_for(Servicer([], code, f"{KEY} is no good")) as backend:
-        with pytest.raises(Exception, match=r"\*\*\*\*") as caught:
+        with pytest.raises(ProviderError) as caught:
             await anext(backend.generate(ASKED, Budget(20), KEY))
-    assert (caught.value.kind, caught.value.model) == (kind, "m")  # type: ignore[attr-defined]
-    assert KEY not in str(caught.value)
+    assert (caught.value.kind, caught.value.model) == (kind, "m")
+    assert caught.value.said == "******** is no good"
+    assert KEY not in f"{caught.value}{caught.value.detail}"
 
 
 async def test_leaving_ends_the_call_there() -> None:

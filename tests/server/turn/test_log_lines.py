@@ -28,6 +28,7 @@ from tests.server.turn.conftest import (
 )
 
 PERSON = "zhang-san@example.com"
+QUESTION = "我的卡号是多少?"
 FOUND_BY = {"conversation": conversation_digest(PERSON), "turn": "r1"}
 LONG = Budget(3600)
 
@@ -37,7 +38,7 @@ class OpenRoom(Protocol):
 
 
 def question(request_id: str = "r1") -> Ask:
-    return ask(conversation=PERSON, request_id=request_id)
+    return ask(QUESTION, conversation=PERSON, request_id=request_id)
 
 
 def said(request_id: str) -> Ask:
@@ -45,7 +46,7 @@ def said(request_id: str) -> Ask:
 
 
 async def fails(prompt: Prompt, model: PlayedModel) -> AsyncIterator[Chunk]:
-    raise ProviderError(ErrorClass.OVERLOADED, "full", model="played", status=503)
+    raise ProviderError(ErrorClass.OVERLOADED, "HTTP 503", said=f"cannot answer {QUESTION}", model="played", status=503)
     yield Chunk()
 
 
@@ -65,6 +66,17 @@ class BadStore:
 
     async def _fail(self, *_: object, **__: object) -> None:
         raise self._error
+
+
+async def test_what_a_model_says_of_its_failure_is_written_at_debug_alone(room: TurnRoom, model: PlayedModel) -> None:
+    model.play = fails
+    for level, written in (("info", 0), ("debug", 1)):
+        with journal(level) as output, pytest.raises(NoRouteAvailable):
+            await room.turns.converse(question(f"at {level}"), LONG)
+        (line,) = lines(output, "model_failed")
+        assert (line["kind"], line["status"], line["reason"]) == ("overloaded", 503, "HTTP 503")
+        assert [QUESTION in line["said"] for line in lines(output, "backend_said")] == [True] * written
+        assert (QUESTION in output.getvalue().decode()) is bool(written)
 
 
 def test_a_name_in_a_log_is_the_same_everywhere_and_nobodys() -> None:

@@ -1,6 +1,7 @@
 """vLLM and SGLang over gRPC, against a token engine that does what each test says."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -317,8 +318,7 @@ async def test_what_an_engine_hands_out_is_checked(change: dict[str, Any], kind:
     async with asking(engine) as backend:
         error = await failure(backend)
     assert error.kind is kind
-    with pytest.raises(ProviderError, match=words):
-        raise error
+    assert re.search(words, error.detail)
     assert "Generate" not in engine.calls
 
 

@@ -142,7 +142,7 @@ def test_a_recorded_failure_at_once_keeps_its_traceback_for_the_log() -> None:
     assert error is not None
     assert error.kind is ErrorClass.INCOMPLETE
     assert "ValueError: bad prompt" in error.detail
-    assert len(error.detail) <= 500
+    assert len(error.said) <= 500
 
 
 # --- What responses say -------------------------------------------------------------------
