@@ -490,7 +490,9 @@ class KeySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one thing. 0 is no limit."""
 
-    requests_per_minute: Annotated[int, Meta(description="Calls in any 60 seconds.", ge=0)] = 0
+    requests_per_minute: Annotated[
+        int, Meta(description="Calls in any 60 seconds; of persons, callers and the whole service, turns.", ge=0)
+    ] = 0
     tokens_per_minute: Annotated[
         int,
         Meta(

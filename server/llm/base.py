@@ -63,6 +63,8 @@ class Prompt(msgspec.Struct, frozen=True):
     """The conversation's identifier, which callers choose and keep free of personal data."""
     patient: bool = False
     """Nobody watches the text arrive, so this may wait some milliseconds to share a call with others."""
+    aside: bool = False
+    """Only helps a turn to an answer, as a classifier's question does: whoever counts turns does not count it."""
     via: tuple[str, ...] = ()
     """The servers that passed this on, nearest last; what stands in one of them is a loop."""
 

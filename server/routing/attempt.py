@@ -31,7 +31,7 @@ _UNBILLED: Final = frozenset(
 class Attempt:
     """A call under way, as the router sees it."""
 
-    __slots__ = ("_called_at", "_key", "_model", "_rough", "_ticket", "begun", "chunks", "final", "written")
+    __slots__ = ("_called_at", "_key", "_model", "_rough", "_ticket", "begun", "chunks", "final", "settled", "written")
 
     def __init__(self, model: Model, key: Key, rough: int, ticket: int, called_at: float) -> None:
         self._model = model
@@ -42,6 +42,8 @@ class Attempt:
         self.chunks: AsyncGenerator[Chunk, None]
         self.begun = False
         """Whether anything of a reply has come."""
+        self.settled = False
+        """Whether it counts: it may have reached its backend."""
         self.written = 0
         """Characters of text and thoughts so far; kept by whoever iterates."""
         self.final: Chunk | None = None
@@ -57,7 +59,7 @@ class Attempt:
     def succeeded(self, admission: Admission, final: Chunk) -> None:
         """The reply is complete."""
         model, usage = self._model, final.usage
-        admission.settle(usage, written_characters=self.written)
+        self._settle(admission, usage)
         if usage is not None:
             model.paid(usage, self._rough)
         model.breaker.leave(self._ticket, model.clock(), failed=False)
@@ -69,9 +71,9 @@ class Attempt:
         error.model = error.model or model.name
         connecting = counts_as_connecting(error, anything_arrived=self.begun)
         if error.kind in _UNBILLED and not self.begun:
-            admission.settle(Usage())
+            self._settle(admission, Usage())
         elif not connecting:
-            admission.settle(None, written_characters=self.written)
+            self._settle(admission, None)
         failed = self._speaks_against(error, budget, now)
         model.breaker.leave(self._ticket, now, failed=failed, connecting=connecting)
         model.failed(self._key, error, now, self._called_at)
@@ -85,25 +87,39 @@ class Attempt:
 
     def left(self, admission: Admission) -> None:
         """The caller went away, or something broke that no backend may let through."""
-        admission.settle(None, written_characters=self.written)
+        self._settle(admission, None)
         self._model.breaker.leave(self._ticket, self._model.clock(), failed=None)
+
+    def _settle(self, admission: Admission, usage: Usage | None) -> None:
+        self.settled = True
+        admission.settle(usage, written_characters=self.written)
 
 
 @asynccontextmanager
 async def attempting(
-    model: Model, key: Key, prompt: Prompt, length: Length, budget: Budget, patience: Budget, *, again: bool
+    model: Model,
+    key: Key,
+    prompt: Prompt,
+    length: Length,
+    budget: Budget,
+    patience: Budget,
+    *,
+    again: bool,
+    counted: bool,
 ) -> AsyncIterator[Attempt]:
     """A call for the duration of the block, in which ``chunks`` are read up to the last one, ``final``.
 
     Args:
         budget: of the call; ``patience`` bounds the wait for a free place before it.
         again: whether the same turn has called this model before.
+        counted: whether an earlier call of the turn counts as its request.
 
     Raises:
         LimitReached, BreakerOpen: the call was not made.
         ProviderError: it failed; thrown on from inside of the block, with all accounts settled.
     """
-    async with model.limiter.admitted(model.facts(prompt, key, length.tokens), patience) as admission:
+    facts = model.facts(prompt, key, length.tokens, counted=counted)
+    async with model.limiter.admitted(facts, patience) as admission:
         now = model.clock()
         ticket = model.breaker.enter(now)
         if ticket is None:

@@ -1,5 +1,6 @@
 """What the parts of this room promise one another, and whoever counts."""
 
+import enum
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -33,6 +34,17 @@ class IntentChooser(Protocol):
         ...
 
 
+class TurnPart(enum.Enum):
+    """What a call is to its turn. Persons, callers and the whole service have requests a turn, models one a call."""
+
+    FIRST = "first"
+    """The turn counts with it."""
+    AGAIN = "again"
+    """An earlier call of the same turn counted."""
+    ASIDE = "aside"
+    """It does not count, and is made only where the turn could be counted."""
+
+
 class CallFacts(msgspec.Struct, frozen=True):
     """What limits need to know of a call that is about to be made."""
 
@@ -48,6 +60,7 @@ class CallFacts(msgspec.Struct, frozen=True):
     """By estimate."""
     output_tokens: int
     """The most that may be written."""
+    part: TurnPart = TurnPart.FIRST
 
 
 class Admission(Protocol):

@@ -83,6 +83,7 @@ class Classifier:
             caller=ask.caller,
             conversation=ask.name.conversation,
             patient=True,
+            aside=True,
             via=ask.via,
         )
         said = ""

@@ -34,7 +34,8 @@ class _Counts:
 
     def __init__(self, key: str, claim: Claim, day: int, spent: int) -> None:
         self.key = key
-        self.minute = Minute() if claim.requests or claim.tokens else None
+        # A claim that takes no request may be the first to come, and does not say whether requests are limited.
+        self.minute = Minute() if claim.requests or claim.tokens or claim.again else None
         self.has_places = claim.places > 0
         self.in_use = 0
         self.pays = claim.money > 0
@@ -58,13 +59,18 @@ class _Counts:
 
 
 class _Held(Taken):
-    """What a call holds: the same of all its keys."""
+    """What a call holds: the same of all its keys, but for the request, which some may have had before."""
 
-    __slots__ = ("counted", "day", "entry", "money")
+    __slots__ = ("again", "counted", "day", "entry", "minutes", "minutes_again", "money")
 
     def __init__(self, counted: Sequence[_Counts], entry: Entry, money: int, day: int) -> None:
         self.counted = counted
         self.entry = entry
+        self.minutes: list[Minute] = []
+        """The logs that ``entry`` stands in."""
+        self.again: Entry | None = None
+        """As ``entry``, without the request."""
+        self.minutes_again: list[Minute] = []
         self.money = money
         self.day = day
 
@@ -120,7 +126,7 @@ class CountedHere:
                 return refusal
             short = self._beyond_marks(claims, counted, money) if money else None
             if not short:
-                return _hold(counted, Entry(now, tokens), money, day)
+                return _hold(claims, _Held(counted, Entry(now, tokens), money, day))
             try:
                 await self._marks.raise_to(day, {key: mark for _, key, mark in short})
             except OSError as error:
@@ -144,18 +150,13 @@ class CountedHere:
             # It was given back already.
             return
         tokens, money = used or (0, 0)
-        entry = taken.entry
-        counts_still = not entry.past(self._clock())
-        more_requests = 0 if used else -1
-        more_tokens = tokens - entry.tokens
-        if counts_still:
-            entry.requests += more_requests
-            entry.tokens = tokens
+        if not taken.entry.past(self._clock()):
+            _become(taken.entry, taken.minutes, 0 if used else -1, tokens)
+            if taken.again is not None:
+                _become(taken.again, taken.minutes_again, 0, tokens)
         for counts in counted:
             if counts.has_places:
                 counts.in_use -= 1
-            if counts_still and counts.minute is not None:
-                counts.minute.changed(entry, more_requests, more_tokens)
             if taken.money and counts.pays and taken.day == counts.day:
                 counts.reserved -= taken.money
                 counts.spent += money
@@ -259,12 +260,30 @@ def _wait_for_minute(claim: Claim, minute: Minute, now: float, tokens: int) -> t
     return wait, kind
 
 
-def _hold(counted: Sequence[_Counts], entry: Entry, money: int, day: int) -> _Held:
-    for counts in counted:
+def _hold(claims: Sequence[Claim], held: _Held) -> _Held:
+    money = held.money
+    for claim, counts in zip(claims, held.counted, strict=True):
         if counts.has_places:
             counts.in_use += 1
-        if counts.minute is not None:
-            counts.minute.add(entry)
+        minute = counts.minute
+        if minute is not None:
+            if not claim.again:
+                minute.add(held.entry)
+                held.minutes.append(minute)
+            elif claim.tokens:
+                if held.again is None:
+                    held.again = Entry(held.entry.at, held.entry.tokens, 0)
+                minute.add(held.again)
+                held.minutes_again.append(minute)
         if money and counts.pays:
             counts.reserved += money
-    return _Held(counted, entry, money, day)
+    return held
+
+
+def _become(entry: Entry, minutes: Sequence[Minute], more_requests: int, tokens: int) -> None:
+    """An entry turns out to be another one, in all its logs."""
+    more_tokens = tokens - entry.tokens
+    entry.requests += more_requests
+    entry.tokens = tokens
+    for minute in minutes:
+        minute.changed(entry, more_requests, more_tokens)

@@ -30,6 +30,9 @@ class Claim(msgspec.Struct, frozen=True):
     """Calls at a time."""
     money: int = 0
     """A UTC day, in billionths."""
+    again: bool = False
+    """Another call has taken, or will take, the request: this one takes tokens, a place and money only. Whether there
+    would be room for a request is looked at all the same, unless ``requests`` is 0."""
     shared_key: str = ""
     """The key to count under where there are too many things of this scope; empty: always ``key``."""
 
@@ -64,6 +67,8 @@ class LimitState(Protocol):
 
     async def take(self, claims: Sequence[Claim], tokens: int, money: int) -> Taken | Refusal:
         """Takes a request, ``tokens``, a place and ``money`` of every claim that limits them, or nothing of any.
+
+        Of a claim with ``again`` it takes no request.
 
         Where several limits refuse, the answer is the one that lasts longest; PLACES only if no other does.
         """

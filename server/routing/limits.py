@@ -7,16 +7,17 @@ from types import TracebackType
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from server.budget import Budget
 from server.domain import Usage
 from server.llm.base import LimitReached
-from server.routing.base import Admission, CallFacts, ModelObserver
+from server.routing.base import Admission, CallFacts, ModelObserver, TurnPart
 from server.routing.limit_log import LimitLog
 from server.routing.limit_state import MONEY_UNITS, Claim, LimitKind, LimitState, Refusal, Taken
 from server.routing.place_line import LineFull, PlaceLine
 from server.routing.prices import FREE, Rate
-from server.settings import LimitSettings, ModelSettings, SharedLimitSettings
+from server.settings import LimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
 
 PLACE_RETRY_SECONDS: Final = 1.0
 """When to come back after no place became free in time: calls end when they end."""
@@ -33,8 +34,16 @@ NO_LIMITS: Final = LimitSettings()
 class _Plan(msgspec.Struct, frozen=True):
     """What calls of one model, account and caller have to pass, but for the person's limits."""
 
-    claims: tuple[Claim, ...]
+    first: tuple[Claim, ...]
+    again: tuple[Claim, ...]
+    aside: tuple[Claim, ...]
     rate: Rate
+
+    def claims(self, part: TurnPart) -> tuple[Claim, ...]:
+        """The claims of a call that is this part of its turn."""
+        if part is TurnPart.FIRST:
+            return self.first
+        return self.again if part is TurnPart.AGAIN else self.aside
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -74,7 +83,7 @@ class Limits:
         self._log = LimitLog(clock)
         self._line = PlaceLine()
         self._plans: dict[tuple[str, str, str], _Plan] = {}
-        self._person = None if shared.person == NO_LIMITS else _claim("person", "*", shared.person)
+        self._person = None if shared.person == NO_LIMITS else _new_plan((_claim("person", "*", shared.person),), FREE)
 
     async def open(self) -> None:
         """Reads what was spent today. Raises ``OSError``."""
@@ -87,12 +96,11 @@ class Limits:
     def admitted(self, facts: CallFacts, budget: Budget) -> AbstractAsyncContextManager[Admission]:
         """See :meth:`server.routing.base.Limiter.admitted`."""
         plan = self._plan(facts)
-        claims = plan.claims
+        claims = plan.claims(facts.part)
         if self._person is not None and facts.person:
-            every = self._person
+            (every,) = self._person.claims(facts.part)
             key = f"person:{facts.caller}\n{facts.person}"
-            person = Claim("person", key, every.requests, every.tokens, every.places, every.money, every.key)
-            claims = (person, *claims)
+            claims = (replace(every, key=key, shared_key=every.key), *claims)
         return _Passage(self, facts, claims, plan.rate, budget)
 
     async def enter(self, demand: Demand, budget: Budget) -> Taken | None:
@@ -173,7 +181,7 @@ class Limits:
             ("total", "", shared.total),
         )
         claims = tuple(_claim(scope, name, settings) for scope, name, settings in limits if settings != NO_LIMITS)
-        return _Plan(claims, Rate(model.price or FREE))
+        return _new_plan(claims, model.price or FREE)
 
 
 class _Passage(AbstractAsyncContextManager[Admission]):
@@ -214,6 +222,16 @@ class _Passage(AbstractAsyncContextManager[Admission]):
             read, written = usage.input_token_count, usage.output_token_count
             cached = usage.cached_input_token_count
         self._used = (read + written, self._rate.of(read, written, cached))
+
+
+_A_TURN: Final = frozenset({"person", "caller", "total"})
+"""Scopes whose requests are turns, however many calls it takes to answer one."""
+
+
+def _new_plan(claims: tuple[Claim, ...], price: PriceSettings) -> _Plan:
+    again = tuple(replace(each, requests=0, again=True) if each.scope in _A_TURN else each for each in claims)
+    aside = tuple(replace(each, again=True) if each.scope in _A_TURN else each for each in claims)
+    return _Plan(claims, again, aside, Rate(price))
 
 
 def _claim(scope: str, name: str, limits: LimitSettings) -> Claim:

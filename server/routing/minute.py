@@ -18,10 +18,15 @@ class Entry:
 
     __slots__ = ("at", "requests", "tokens")
 
-    def __init__(self, at: float, tokens: int) -> None:
+    def __init__(self, at: float, tokens: int, requests: int = 1) -> None:
         self.at = at
-        self.requests = 1
+        self.requests = requests
         self.tokens = tokens
+
+    @property
+    def empty(self) -> bool:
+        """Whether it counts for nothing."""
+        return not (self.requests or self.tokens)
 
     def past(self, now: float) -> bool:
         """Whether it no longer counts anywhere, and so must not be changed any more."""
@@ -54,7 +59,7 @@ class Minute:
             entry = entries.popleft()
             self.requests -= entry.requests
             self.tokens -= entry.tokens
-            if not entry.requests:
+            if entry.empty:
                 self._empty -= 1
 
     def add(self, entry: Entry) -> None:
@@ -62,16 +67,18 @@ class Minute:
         self.entries.append(entry)
         self.requests += entry.requests
         self.tokens += entry.tokens
+        if entry.empty:
+            self._empty += 1
 
     def changed(self, entry: Entry, requests: int, tokens: int) -> None:
         """Says that an entry of the log has become another one: by so many requests and tokens more, or less."""
         self.requests += requests
         self.tokens += tokens
-        if not entry.requests:
+        if entry.empty and (requests or tokens):
             self._empty += 1
             if self._empty > _ALLOWED_EMPTY + len(self.entries) // 2:
                 # Calls that are given back at once would make the log long.
-                self.entries = deque(kept for kept in self.entries if kept.requests)
+                self.entries = deque(kept for kept in self.entries if not kept.empty)
                 self._empty = 0
 
     def wait_for_request(self, now: float, limit: int) -> float:

@@ -12,7 +12,7 @@ from server.budget import Clock
 from server.domain import Usage
 from server.llm.base import Backend, ErrorClass, Prompt, ProviderError
 from server.llm.failure_lines import log_failure
-from server.routing.base import CallFacts, Limiter, ModelObserver
+from server.routing.base import CallFacts, Limiter, ModelObserver, TurnPart
 from server.routing.breaker import Breaker, BreakerOpen
 from server.routing.input_estimate import InputEstimate
 from server.routing.keys import Key, KeyPool
@@ -115,8 +115,8 @@ class Model:
 
     # --- a call -------------------------------------------------------------------------------
 
-    def facts(self, prompt: Prompt, key: Key, rough: int) -> CallFacts:
-        """Args: ``rough`` is the prompt's length by the estimate that knows no model."""
+    def facts(self, prompt: Prompt, key: Key, rough: int, *, counted: bool) -> CallFacts:
+        """Args: the prompt's length by the estimate that knows no model; whether an earlier call of the turn counts."""
         return CallFacts(
             model=self.name,
             quota_group=key.group.name,
@@ -124,6 +124,7 @@ class Model:
             caller=prompt.caller,
             input_tokens=self.estimate.of(rough),
             output_tokens=self.most_output(prompt),
+            part=TurnPart.ASIDE if prompt.aside else TurnPart.AGAIN if counted else TurnPart.FIRST,
         )
 
     def addressed(self, prompt: Prompt) -> Prompt:

@@ -14,7 +14,7 @@ from server.budget import Budget, Clock
 from server.domain import Usage
 from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, LimitReached, Prompt, ProviderError
 from server.llm.failure_lines import log_failure
-from server.routing.attempt import attempting
+from server.routing.attempt import Attempt, attempting
 from server.routing.base import ModelObserver
 from server.routing.breaker import BreakerOpen
 from server.routing.candidates import Candidates, Chosen
@@ -65,13 +65,15 @@ class Router:
         candidates, showing = Candidates(self._route(prompt, length), self._settings), Showing()
         calls = 0
         chosen: Chosen | None = None
+        attempt: Attempt | None = None
+        counted = False
         while True:
             chosen = await self._next(candidates, showing, budget, chosen, calls)
             model = chosen.candidate.model
             try:
                 patience = self._patience(candidates, budget)
                 async with attempting(
-                    model, chosen.key, prompt, length, budget, patience, again=chosen.again
+                    model, chosen.key, prompt, length, budget, patience, again=chosen.again, counted=counted
                 ) as attempt:
                     calls += 1
                     showing.next_route(model.name, attempt.began)
@@ -87,6 +89,7 @@ class Router:
                             break
                         yield chunk
             except ProviderError as error:
+                counted = counted or (attempt is not None and attempt.settled)
                 await self._failed(candidates, showing, chosen, error, budget)
                 continue
             # Everything is accounted for, and the connection free, before the last chunk goes out.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from server.budget import Budget
-from server.routing.base import CallFacts, Unobserved
+from server.routing.base import CallFacts, TurnPart, Unobserved
 from server.routing.counting import CountedHere
 from server.routing.limits import Limits
 from server.settings import LimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
@@ -51,6 +51,12 @@ class Bench:
 
 
 def facts_of(
-    model: str = "m", group: str = "", person: str = "", caller: str = "", read: int = 10, write: int = 20
+    model: str = "m",
+    group: str = "",
+    person: str = "",
+    caller: str = "",
+    read: int = 10,
+    write: int = 20,
+    part: TurnPart = TurnPart.FIRST,
 ) -> CallFacts:
-    return CallFacts(model, group or f"models.{model}", person, caller, read, write)
+    return CallFacts(model, group or f"models.{model}", person, caller, read, write, part)

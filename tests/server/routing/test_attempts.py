@@ -10,11 +10,11 @@ import pytest
 from server.budget import Budget
 from server.domain import FinishReason, Usage
 from server.llm.base import Chunk, ErrorClass, LimitReached, Message, Prompt, Role
-from server.routing.base import Admission, CallFacts
+from server.routing.base import Admission, CallFacts, TurnPart
 from server.routing.counting import CountedHere
 from server.routing.limits import Limits
 from server.settings import LimitSettings, ModelSettings, PriceSettings, RoutingSettings, SharedLimitSettings
-from tests.server.routing.played import ASKED, Clock, Noted, Played, failing, keyed, routed, watch, whole
+from tests.server.routing.played import ASKED, Clock, Noted, Part, Played, failing, keyed, routed, watch, whole
 
 BOTH = msgspec.structs.replace(ASKED, fallbacks=("b",))
 FIRST = Chunk("一二三", model="a")
@@ -61,6 +61,27 @@ def reached(scope: str, retry_after: float) -> LimitReached:
     return LimitReached(scope, "50 requests per minute", retry_after)
 
 
+async def parts_of(*parts: Part, prompt: Prompt = ASKED) -> list[str]:
+    """What each call of one turn is to it."""
+    desk, clock = Desk(), Clock()
+    async with routed({"a": Played(*parts)}, clock, limiter=desk) as router:
+        await watch(router, prompt, Budget(60, clock))
+    return [facts.part.value for facts in desk.asked]
+
+
+async def test_a_turn_counts_once_however_often_it_is_tried() -> None:
+    broken, unreached = failing(ErrorClass.TRANSIENT, status=500), failing(ErrorClass.TRANSIENT)
+    assert await parts_of(broken, broken, whole()) == ["first", "again", "again"]
+    assert await parts_of(failing(ErrorClass.RATE_LIMIT), whole()) == ["first", "again"], "a refusal was a call"
+    # What never reached its backend was given back, and so the next one counts.
+    assert await parts_of(unreached, broken, whole()) == ["first", "first", "again"]
+
+
+async def test_what_a_classifier_asks_does_not_count_at_all() -> None:
+    aside = msgspec.structs.replace(ASKED, aside=True)
+    assert await parts_of(failing(ErrorClass.TRANSIENT, status=500), whole(), prompt=aside) == ["aside", "aside"]
+
+
 def refusing(refusal: LimitReached, times: int = 1000) -> Callable[[CallFacts], LimitReached | None]:
     left = [times]
 
@@ -82,7 +103,7 @@ async def test_what_limits_are_told() -> None:
         await watch(router, prompt, Budget(30, clock))
         await watch(router, ASKED, Budget(30, clock))
     assert desk.asked[0] == CallFacts("a", "account", "p-1", "crm", 6, 700)
-    assert desk.asked[1] == CallFacts("b", "models.b", "p-1", "crm", 6, 700)
+    assert desk.asked[1] == CallFacts("b", "models.b", "p-1", "crm", 6, 700, TurnPart.AGAIN)
     # Not long where another model is left, and never all of the budget.
     assert desk.patience == [5.0, 5.0, 29.0, 28.5, 27.5]
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from msgspec.structs import replace
 
 from server.routing.counting import CountedHere
 from server.routing.limit_state import Claim, LimitKind, Refusal, Taken
@@ -21,6 +22,7 @@ CLAIMS = (
     Claim("caller", "caller:x", tokens=30, places=2, money=500),
     Claim("total", "total:", requests=6, tokens=90, places=4, money=1500),
 )
+COUNTED_ONCE = ("caller", "total")
 
 
 class Clocks:
@@ -49,6 +51,16 @@ class Call:
         self.open = True
         self.taken: Taken | None = None
 
+    def of(self, claim: Claim) -> list[Claim]:
+        """Its own claim of the same thing, if it has one."""
+        return [own for own in self.claims if own.key == claim.key]
+
+
+def as_part(claim: Claim, part: str) -> Claim:
+    if part == "first" or claim.scope not in COUNTED_ONCE:
+        return claim
+    return replace(claim, again=True, requests=0 if part == "again" else claim.requests)
+
 
 class ByHand(RuleBasedStateMachine):
     calls = Bundle("calls")
@@ -72,9 +84,10 @@ class ByHand(RuleBasedStateMachine):
         now, day = self.clocks.now + later, int((self.clocks.wall + later) // DAY)
         why = set()
         for claim in claims:
-            mine = [call for call in self.made if claim in call.claims]
+            mine = [call for call in self.made if call.of(claim)]
             minute = [call for call in mine if now - call.at < 60]
-            if claim.requests and sum(call.requests for call in minute) + 1 > claim.requests:
+            counted = sum(call.requests for call in minute if not call.of(claim)[0].again)
+            if claim.requests and counted + 1 > claim.requests:
                 why.add(LimitKind.REQUESTS)
             held = sum(call.tokens for call in minute)
             if claim.tokens and held + min(tokens, claim.tokens) > claim.tokens:
@@ -89,10 +102,12 @@ class ByHand(RuleBasedStateMachine):
     @rule(
         target=calls,
         which=st.sets(st.sampled_from(CLAIMS), min_size=1).map(lambda chosen: tuple(sorted(chosen, key=str))),
+        part=st.sampled_from(["first", "again", "aside"]),
         tokens=st.integers(0, 50),
         money=st.integers(0, 400),
     )
-    def begin(self, which: tuple[Claim, ...], tokens: int, money: int) -> Call:
+    def begin(self, which: tuple[Claim, ...], part: str, tokens: int, money: int) -> Call:
+        which = tuple(as_part(claim, part) for claim in which)
         call = Call(which, self.clocks.now, int(self.clocks.wall // DAY), tokens, money)
         refused = self.refused(which, tokens, money)
         checked = self.run(self.state.check(which, tokens, money))
@@ -138,7 +153,7 @@ class ByHand(RuleBasedStateMachine):
         for claim in CLAIMS:
             counts = self.state._keys.get(claim.key)
             if counts is not None and claim.places:
-                assert counts.in_use == sum(call.open for call in self.made if claim in call.claims)
+                assert counts.in_use == sum(call.open for call in self.made if call.of(claim))
 
 
 ByHand.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

@@ -119,6 +119,7 @@ async def test_the_classifier_chooses_where_no_rule_does() -> None:
     assert (await intents.choose("default", ask("怎么请假"), LONG)).intent == "support"
     assert observer.chosen == [("creative", "classifier"), ("support", "classifier")]
     first = sorter.prompts[0]
+    assert first.aside, "it is no turn of its own"
     assert first.model == "small"
     assert first.temperature == 0.0
     assert first.patient

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from server.domain import Usage
 from server.llm.base import ErrorClass, LimitReached
+from server.routing.base import TurnPart
 from server.settings import LimitSettings, PriceSettings, SharedLimitSettings
 from tests.server.routing.limit_kit import DAY, PRICE, Bench
 
@@ -97,6 +98,33 @@ async def test_each_scope_limits_its_own(
         assert (await refusal(bench, model="m", person="q", caller="b", group="h")).scope == scope
     else:
         await call(bench, **other)
+
+
+@pytest.mark.parametrize("scope", ["person", "caller", "total"])
+async def test_requests_of_people_are_turns_and_those_of_models_are_calls(scope: str) -> None:
+    shared = SharedLimitSettings(**{scope: LimitSettings(requests_per_minute=2, tokens_per_minute=150)})
+    bench = Bench(LimitSettings(requests_per_minute=5), shared)
+    facts: dict[str, object] = {"person": "p", "caller": "a"}
+    aside, again = TurnPart.ASIDE, TurnPart.AGAIN
+    await call(bench, Usage(10, 0), part=aside, **facts)
+    for part in (TurnPart.FIRST, again, aside, TurnPart.FIRST):
+        await call(bench, Usage(10, 0), part=part, **facts)
+    # What has no room for a turn is not classified either.
+    for part in (TurnPart.FIRST, aside):
+        assert (await refusal(bench, model="n", part=part, **facts)).limit == "2 requests per minute"
+    assert (await refusal(bench, part=again, **facts)).scope == "model"
+    for _ in range(3):
+        await call(bench, Usage(30, 0), model="n", part=again, **facts)
+    assert (await refusal(bench, model="n", part=again, **facts)).limit == "150 tokens per minute"
+
+
+async def test_a_second_attempt_long_after_the_first_does_not_lift_a_limit() -> None:
+    bench = Bench(shared=SharedLimitSettings(person=LimitSettings(requests_per_minute=2)))
+    for number in range(10):
+        await call(bench, person=str(number), part=TurnPart.AGAIN)
+    for _ in range(2):
+        await call(bench, person="1")
+    assert (await refusal(bench, person="1")).scope == "person"
 
 
 async def test_a_call_of_nobody_in_particular_has_no_limits_of_a_person() -> None:
