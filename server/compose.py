@@ -32,8 +32,9 @@ from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
 from server.probe import probe
-from server.routing.build import describe, routing
+from server.routing.build import routing
 from server.routing.counting import CountedHere
+from server.routing.describe import describe
 from server.routing.intents import Intents
 from server.routing.limits import Limits
 from server.routing.spending_record import SpendingFile

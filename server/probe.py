@@ -10,7 +10,7 @@ from server.budget import Budget
 from server.llm.base import Backend, Message, Prompt, ProviderError, Role
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
-from server.routing.build import keys_of
+from server.routing.key_entries import keys_of
 from server.settings import ModelSettings, Settings
 
 QUESTION: Final = "请只回答两个字：可以"

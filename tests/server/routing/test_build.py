@@ -5,7 +5,8 @@ import pytest
 from program.secret import Secret
 from server.budget import Budget
 from server.llm.base import ErrorClass, Prompt
-from server.routing.build import describe, routing
+from server.routing.build import routing
+from server.routing.describe import describe
 from server.routing.unlimited import Unlimited
 from server.settings import (
     AssistantSettings,
