@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
+import msgspec
+
 from bench.rounds import Figure, Outcome, Setting
 from server.budget import Budget
 from server.domain import FinishReason, Usage
@@ -17,17 +19,25 @@ from server.ops.metrics import Metrics
 from server.routing.build import routing
 from server.routing.counting import CountedHere
 from server.routing.limits import Limits
-from server.settings import LimitSettings, ModelSettings, PriceSettings, Settings, SharedLimitSettings
+from server.settings import (
+    LimitSettings,
+    ModelLimitSettings,
+    ModelSettings,
+    PriceSettings,
+    Settings,
+    SharedLimitSettings,
+)
 
 _CALLS = 2000
 _EVERY = LimitSettings(
     requests_per_minute=10**7, tokens_per_minute=10**10, concurrent_calls=10**4, spending_per_day=10.0**7
 )
+_EVERY_OF_A_MODEL = ModelLimitSettings(**msgspec.structs.asdict(_EVERY))
 """All kinds of limits, none of which is reached."""
 
 _PRICE = PriceSettings(input=1.0, output=2.0)
-_USUAL = ModelSettings(protocol="scripted", limits=LimitSettings(requests_per_minute=10**7), price=_PRICE)
-_FULL = ModelSettings(protocol="scripted", limits=_EVERY, price=_PRICE)
+_USUAL = ModelSettings(protocol="scripted", limits=ModelLimitSettings(requests_per_minute=10**7), price=_PRICE)
+_FULL = ModelSettings(protocol="scripted", limits=_EVERY_OF_A_MODEL, price=_PRICE)
 _SETTINGS = {
     "the limit of a model": Settings(models={"first": _USUAL, "second": _USUAL}),
     "all 20 limits": Settings(

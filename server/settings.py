@@ -512,6 +512,14 @@ class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 0.0
 
 
+class ModelLimitSettings(LimitSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of a model. What is not set keeps its default, also beside others that are; 0 is no limit."""
+
+    requests_per_minute: Annotated[
+        int, Meta(description="Calls in any 60 seconds, each attempt of a turn by itself. 0: any number.", ge=0)
+    ] = 50
+
+
 class PriceSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a million tokens cost, in one currency for the whole file."""
 
@@ -647,8 +655,8 @@ class ModelSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     extra_headers: Annotated[
         dict[str, str], Meta(description="Headers, or gRPC metadata, added to each call. Not for secrets.")
     ] = field(default_factory=dict)
-    limits: Annotated[LimitSettings, Meta(description="Limits of this model, over all keys.")] = LimitSettings(
-        requests_per_minute=50
+    limits: Annotated[ModelLimitSettings, Meta(description="Limits of this model, over all keys.")] = (
+        ModelLimitSettings()
     )
     price: Annotated[
         PriceSettings | None,
@@ -913,7 +921,9 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Assistants by name. `default` answers where a request names none."),
     ] = field(default_factory=lambda: {"default": AssistantSettings()})
     models: Annotated[dict[str, ModelSettings], Meta(description="Model backends by name.")] = field(
-        default_factory=lambda: {"default": ModelSettings(protocol="scripted", limits=LimitSettings())}
+        default_factory=lambda: {
+            "default": ModelSettings(protocol="scripted", limits=ModelLimitSettings(requests_per_minute=0))
+        }
     )
     splits: Annotated[
         dict[str, SplitSettings], Meta(description="Models that share the calls, by the name under which they do.")

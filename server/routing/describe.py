@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from server.routing.checks import check_spending
 from server.routing.key_entries import check_keys, entries, texts_of
+from server.routing.limit_words import all_in_words
+from server.routing.limits import claim_of
 from server.routing.splits import Names
 from server.settings import AssistantSettings, ModelSettings, Settings
 
@@ -27,6 +29,8 @@ def describe(settings: Settings) -> Iterator[str]:
                 yield f"would answer assistants/{name}, intent {intent}, with {_in_order(entry.models, settings)}"
     for name in _used(settings.assistants, settings):
         yield _keys_in_words(name, settings.models[name])
+    for name, model in settings.models.items():
+        yield f"would hold models/{name} to {all_in_words(claim_of('model', name, model.limits)) or 'no limit'}"
 
 
 def _in_order(names: tuple[str, ...], settings: Settings) -> str:

@@ -15,6 +15,7 @@ from server.llm.base import LimitReached
 from server.routing.base import Admission, CallFacts, ModelObserver, TurnPart
 from server.routing.limit_log import LimitLog
 from server.routing.limit_state import MONEY_UNITS, Claim, LimitKind, LimitState, Refusal, Taken
+from server.routing.limit_words import in_words
 from server.routing.place_line import LineFull, PlaceLine
 from server.routing.prices import FREE, Rate
 from server.settings import LimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
@@ -83,7 +84,9 @@ class Limits:
         self._log = LimitLog(clock)
         self._line = PlaceLine()
         self._plans: dict[tuple[str, str, str], _Plan] = {}
-        self._person = None if shared.person == NO_LIMITS else _new_plan((_claim("person", "*", shared.person),), FREE)
+        self._person = (
+            _new_plan((claim_of("person", "*", shared.person),), FREE) if _limits_anything(shared.person) else None
+        )
 
     async def open(self) -> None:
         """Reads what was spent today. Raises ``OSError``."""
@@ -157,11 +160,13 @@ class Limits:
 
     def _refused(self, demand: Demand, refusal: Refusal) -> LimitReached:
         self._noted(demand.model, refusal, enforced=True)
-        return LimitReached(refusal.claim.scope, _in_words(refusal), refusal.retry_after, model=demand.model)
+        return LimitReached(
+            refusal.claim.scope, in_words(refusal.claim, refusal.kind), refusal.retry_after, model=demand.model
+        )
 
     def _noted(self, model: str, refusal: Refusal, *, enforced: bool) -> None:
         self._observer.limited(refusal.claim.scope, enforced)
-        self._log.limited(model, refusal.claim.scope, _in_words(refusal), enforced=enforced)
+        self._log.limited(model, refusal.claim.scope, in_words(refusal.claim, refusal.kind), enforced=enforced)
 
     def _plan(self, facts: CallFacts) -> _Plan:
         key = (facts.model, facts.quota_group, facts.caller)
@@ -180,7 +185,7 @@ class Limits:
             ("quota_group", facts.quota_group, shared.quota_groups.get(facts.quota_group, NO_LIMITS)),
             ("total", "", shared.total),
         )
-        claims = tuple(_claim(scope, name, settings) for scope, name, settings in limits if settings != NO_LIMITS)
+        claims = tuple(claim_of(*each) for each in limits if _limits_anything(each[2]))
         return _new_plan(claims, model.price or FREE)
 
 
@@ -234,7 +239,12 @@ def _new_plan(claims: tuple[Claim, ...], price: PriceSettings) -> _Plan:
     return _Plan(claims, again, aside, Rate(price))
 
 
-def _claim(scope: str, name: str, limits: LimitSettings) -> Claim:
+def _limits_anything(limits: LimitSettings) -> bool:
+    return any(msgspec.structs.astuple(limits))
+
+
+def claim_of(scope: str, name: str, limits: LimitSettings) -> Claim:
+    """What settings allow, under the key of what they are for."""
     return Claim(
         scope,
         f"{scope}:{name}",
@@ -243,17 +253,3 @@ def _claim(scope: str, name: str, limits: LimitSettings) -> Claim:
         limits.concurrent_calls,
         round(limits.spending_per_day * MONEY_UNITS),
     )
-
-
-def _in_words(refusal: Refusal) -> str:
-    claim = refusal.claim
-    match refusal.kind:
-        case LimitKind.REQUESTS:
-            return f"{claim.requests} requests per minute"
-        case LimitKind.TOKENS:
-            return f"{claim.tokens} tokens per minute"
-        case LimitKind.PLACES:
-            return f"{claim.places} concurrent calls"
-        case LimitKind.MONEY:
-            money = f"{claim.money / MONEY_UNITS:.9f}".rstrip("0").rstrip(".")
-            return f"spending of {money} per day"

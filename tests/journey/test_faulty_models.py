@@ -18,7 +18,7 @@ from server.compose import running
 from server.settings import (
     AssistantSettings,
     GrpcSettings,
-    LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     OperationsSettings,
     RoutingSettings,
@@ -46,7 +46,7 @@ def model(llmock: LLMock, name: str = "m") -> ModelSettings:
         preset="openai_style",
         base_url=llmock.base_url("openai"),
         model=name,
-        limits=LimitSettings(),
+        limits=ModelLimitSettings(requests_per_minute=0),
         first_token_seconds=0.5,
         idle_seconds=0.5,
     )

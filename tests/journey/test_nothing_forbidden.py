@@ -19,7 +19,7 @@ from server.settings import (
     AssistantSettings,
     FilterSettings,
     GrpcSettings,
-    LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     OperationsSettings,
     PolicySettings,
@@ -115,7 +115,9 @@ async def test_no_event_no_cache_no_memory_and_no_file_holds_a_listed_word(tmp_p
             operations=OperationsSettings(address=""),
             store=StoreSettings(path=str(tmp_path / "turns.db")),
             assistants={"default": AssistantSettings(memory_rounds=5)},
-            models={"default": ModelSettings(base_url=model.base_url, limits=LimitSettings())},
+            models={
+                "default": ModelSettings(base_url=model.base_url, limits=ModelLimitSettings(requests_per_minute=0))
+            },
             filter=FilterSettings(
                 lists=(str(word_list(tmp_path)),), policies={"default": PolicySettings(other_output="mask")}
             ),

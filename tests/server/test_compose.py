@@ -19,7 +19,7 @@ from server.settings import (
     AssistantSettings,
     CallerSettings,
     GrpcSettings,
-    LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     OperationsSettings,
     Settings,
@@ -39,7 +39,11 @@ def local(tmp_path: Path, pace: float = 0) -> Settings:
         grpc=GrpcSettings(address="127.0.0.1:0", drain_seconds=10),
         operations=OperationsSettings(address="127.0.0.1:0"),
         store=StoreSettings(path=str(tmp_path / "turns.db")),
-        models={"default": ModelSettings(protocol="scripted", tokens_per_second=pace, limits=LimitSettings())},
+        models={
+            "default": ModelSettings(
+                protocol="scripted", tokens_per_second=pace, limits=ModelLimitSettings(requests_per_minute=0)
+            )
+        },
     )
 
 

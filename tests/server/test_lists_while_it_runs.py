@@ -15,7 +15,7 @@ from server.settings import (
     CallerSettings,
     FilterSettings,
     GrpcSettings,
-    LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     OperationsSettings,
     PolicySettings,
@@ -52,7 +52,11 @@ def settings(folder: Path, *, admins: bool = True) -> Settings:
         ),
         operations=OperationsSettings(address=""),
         store=StoreSettings(path=str(folder / "turns.db")),
-        models={"default": ModelSettings(protocol="scripted", tokens_per_second=0, limits=LimitSettings())},
+        models={
+            "default": ModelSettings(
+                protocol="scripted", tokens_per_second=0, limits=ModelLimitSettings(requests_per_minute=0)
+            )
+        },
         filter=FilterSettings(
             lists=(str(folder / "lists"),),
             reload_seconds=3600.0,

@@ -2,14 +2,21 @@
 
 from typing import Any
 
+import msgspec
+
 from server.budget import Budget
 from server.routing.base import CallFacts, TurnPart, Unobserved
 from server.routing.counting import CountedHere
 from server.routing.limits import Limits
-from server.settings import LimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
+from server.settings import LimitSettings, ModelLimitSettings, ModelSettings, PriceSettings, SharedLimitSettings
 
 DAY = 86400.0
 PRICE = PriceSettings(input=1.0, output=2.0)
+
+
+def of_a_model(limits: LimitSettings) -> ModelLimitSettings:
+    """The same limits, with none by default."""
+    return ModelLimitSettings(**msgspec.structs.asdict(limits))
 
 
 class Heard(Unobserved):
@@ -36,9 +43,7 @@ class Bench:
         self.now = 1000.0
         self.wall = 10 * DAY
         self.heard = Heard()
-        models = {
-            name: ModelSettings(limits=model or LimitSettings(), price=price or PriceSettings()) for name in ("m", "n")
-        }
+        models = {name: ModelSettings(limits=of_a_model(model or LimitSettings()), price=price) for name in ("m", "n")}
         state = CountedHere(record, clock=lambda: self.now, wall_clock=lambda: self.wall)
         self.limits = Limits(models, shared or SharedLimitSettings(), state, self.heard, clock=lambda: self.now)
 

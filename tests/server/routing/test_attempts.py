@@ -13,7 +13,14 @@ from server.llm.base import Chunk, ErrorClass, LimitReached, Message, Prompt, Ro
 from server.routing.base import Admission, CallFacts, TurnPart
 from server.routing.counting import CountedHere
 from server.routing.limits import Limits
-from server.settings import LimitSettings, ModelSettings, PriceSettings, RoutingSettings, SharedLimitSettings
+from server.settings import (
+    LimitSettings,
+    ModelLimitSettings,
+    ModelSettings,
+    PriceSettings,
+    RoutingSettings,
+    SharedLimitSettings,
+)
 from tests.server.routing.played import ASKED, Clock, Noted, Part, Played, failing, keyed, routed, watch, whole
 
 BOTH = msgspec.structs.replace(ASKED, fallbacks=("b",))
@@ -121,7 +128,7 @@ async def test_a_limit_of_somebody_ends_the_turn(scope: str) -> None:
 async def test_sixty_four_callers_of_a_model_that_thinks_keep_a_cap_on_spending() -> None:
     """Thoughts are paid for: what is reserved is the cap that is sent, and not the one of the prompt."""
     price = PriceSettings(input=1.0, output=2.0)
-    models = {"a": ModelSettings(price=price, limits=LimitSettings(requests_per_minute=0))}
+    models = {"a": ModelSettings(price=price, limits=ModelLimitSettings(requests_per_minute=0))}
     limits = Limits(models, SharedLimitSettings(total=LimitSettings(spending_per_day=0.1)), CountedHere(), Noted())
     thinks = Played(([Chunk("好", finish=FinishReason.STOP, usage=Usage(6, 8500))], None))
     observer, asked = Noted(), msgspec.structs.replace(ASKED, max_output_tokens=700)

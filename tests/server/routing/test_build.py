@@ -13,12 +13,14 @@ from server.settings import (
     IntentSettings,
     KeySettings,
     LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     PriceSettings,
     Settings,
     SharedLimitSettings,
     SplitSettings,
 )
+from tests.server.routing.limit_kit import of_a_model
 from tests.server.routing.played import ASKED, Clock, Noted, Played, as_asked, failing, keyed, routed, watch, whole
 
 NONE = LimitSettings()
@@ -115,7 +117,7 @@ def test_a_cap_on_spending_needs_the_price_of_what_it_is_over(
     priced, scripted = ModelSettings(price=PriceSettings(input=1.0)), ModelSettings(protocol="scripted")
 
     def told(price: PriceSettings | None) -> list[str]:
-        models = {"a": keyed("k", groups=("account",), price=price, limits=own), "b": priced, "c": scripted}
+        models = {"a": keyed("k", groups=("account",), price=price, limits=of_a_model(own)), "b": priced, "c": scripted}
         return list(describe(Settings(models=models, limits=limits)))
 
     if field is None:
@@ -148,8 +150,12 @@ def test_what_an_operator_is_told() -> None:
         models={
             "stable": keyed("one", "two", groups=("x", "y")),
             "canary": ModelSettings(api_key=Secret("k1\nk2", "file:/keys")),
-            "backup": ModelSettings(max_attempts=1),
-            "poet": ModelSettings(api_key=Secret("k")),
+            "backup": ModelSettings(
+                price=PriceSettings(),
+                max_attempts=1,
+                limits=ModelLimitSettings(concurrent_calls=4, spending_per_day=0.5),
+            ),
+            "poet": ModelSettings(api_key=Secret("k"), limits=ModelLimitSettings(requests_per_minute=0)),
             "unused": ModelSettings(),
         },
         splits={"mix": SplitSettings(weights={"stable": 95.0, "canary": 5.0})},
@@ -161,4 +167,9 @@ def test_what_an_operator_is_told() -> None:
         "would call models/canary with 2 keys of 1 quota group, up to 3 times a turn",
         "would call models/backup with no key, up to 1 time a turn",
         "would call models/poet with 1 key of 1 quota group, up to 3 times a turn",
+        "would hold models/stable to 50 requests per minute",
+        "would hold models/canary to 50 requests per minute",
+        "would hold models/backup to 50 requests per minute, 4 concurrent calls, spending of 0.5 per day",
+        "would hold models/poet to no limit",
+        "would hold models/unused to 50 requests per minute",
     ]
