@@ -184,9 +184,9 @@ class ProviderError(Exception):
         kind: ErrorClass,
         summary: str,
         *,
+        said: str = "",
         model: str = "",
         status: int | None = None,
-        said: str = "",
         code: str = "",
         retry_after: float | None = None,
     ) -> None:
@@ -206,13 +206,13 @@ class ProviderError(Exception):
         self.text_passed_on = False
         """Whether text had been handed out before the failure; set by the router."""
 
-
-class LimitReached(ProviderError):
     @property
     def detail(self) -> str:
         """The summary, and the backend's own words behind it."""
         return f"{self.summary}: {self.said}" if self.said else self.summary
 
+
+class LimitReached(ProviderError):
     """A limit of this service, not of a backend, keeps the call from being made."""
 
     def __init__(self, scope: str, limit: str, retry_after: float, *, model: str = "") -> None:
