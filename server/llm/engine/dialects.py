@@ -82,33 +82,17 @@ class VllmDialect:
             request_id=request_id,
             tokenized=engine_pb2.TokenizedInput(input_ids=ids),
             sampling_params=vllm_engine_pb2.SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
+                **_shared_fields(sampling),
                 top_k=sampling.top_k,
-                min_p=sampling.min_p,
-                frequency_penalty=sampling.frequency_penalty,
-                presence_penalty=sampling.presence_penalty,
-                repetition_penalty=sampling.repetition_penalty,
                 max_tokens=sampling.max_tokens,
                 min_tokens=sampling.min_tokens,
-                stop=sampling.stop,
-                stop_token_ids=sampling.stop_token_ids,
-                skip_special_tokens=True,
-                spaces_between_special_tokens=True,
-                ignore_eos=sampling.ignore_eos,
-                n=1,
             ),
             stream=True,
         )
 
     def piece(self, message: vllm_engine_pb2.GenerateResponse) -> Piece | None:
         """See :meth:`Dialect.piece`."""
-        if message.HasField("chunk"):
-            return Piece(message.chunk.token_ids, None, message.chunk.index, message.chunk.cached_tokens)
-        if message.HasField("complete"):
-            end = message.complete
-            return Piece(end.output_ids, end.finish_reason, end.index, end.cached_tokens)
-        return None
+        return _piece(message)
 
     def abort_request(self, request_id: str) -> vllm_engine_pb2.AbortRequest:
         """See :meth:`Dialect.abort_request`."""
@@ -135,33 +119,17 @@ class SglangDialect:
             request_id=request_id,
             tokenized=engine_pb2.TokenizedInput(input_ids=ids),
             sampling_params=sglang_engine_pb2.SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
+                **_shared_fields(sampling),
                 top_k=sampling.top_k or -1,
-                min_p=sampling.min_p,
-                frequency_penalty=sampling.frequency_penalty,
-                presence_penalty=sampling.presence_penalty,
-                repetition_penalty=sampling.repetition_penalty,
                 max_new_tokens=sampling.max_tokens,
                 min_new_tokens=sampling.min_tokens,
-                stop=sampling.stop,
-                stop_token_ids=sampling.stop_token_ids,
-                skip_special_tokens=True,
-                spaces_between_special_tokens=True,
-                ignore_eos=sampling.ignore_eos,
-                n=1,
             ),
             stream=True,
         )
 
     def piece(self, message: sglang_engine_pb2.GenerateResponse) -> Piece | None:
         """See :meth:`Dialect.piece`."""
-        if message.HasField("chunk"):
-            return Piece(message.chunk.token_ids, None, message.chunk.index, message.chunk.cached_tokens)
-        if message.HasField("complete"):
-            end = message.complete
-            return Piece(end.output_ids, end.finish_reason, end.index, end.cached_tokens)
-        return None
+        return _piece(message)
 
     def abort_request(self, request_id: str) -> sglang_engine_pb2.AbortRequest:
         """See :meth:`Dialect.abort_request`."""
@@ -170,6 +138,33 @@ class SglangDialect:
     def facts(self, info: sglang_engine_pb2.ModelInfo) -> EngineFacts:
         """See :meth:`Dialect.facts`."""
         return _facts(info, info.max_context_length)
+
+
+def _shared_fields(sampling: Sampling) -> dict[str, Any]:
+    """The parameters that both have under the same names and with the same meanings."""
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "repetition_penalty": sampling.repetition_penalty,
+        "stop": sampling.stop,
+        "stop_token_ids": sampling.stop_token_ids,
+        "skip_special_tokens": True,
+        "spaces_between_special_tokens": True,
+        "ignore_eos": sampling.ignore_eos,
+        "n": 1,
+    }
+
+
+def _piece(message: vllm_engine_pb2.GenerateResponse | sglang_engine_pb2.GenerateResponse) -> Piece | None:
+    if message.HasField("chunk"):
+        return Piece(message.chunk.token_ids, None, message.chunk.index, message.chunk.cached_tokens)
+    if message.HasField("complete"):
+        end = message.complete
+        return Piece(end.output_ids, end.finish_reason, end.index, end.cached_tokens)
+    return None
 
 
 def _facts(info: vllm_engine_pb2.ModelInfo | sglang_engine_pb2.ModelInfo, window: int) -> EngineFacts:
