@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.llm.call_places import CallPlaces
 from server.llm.failure_lines import plain_word
 from server.llm.failures import without_key
 from server.llm.grpc_channel import Channels, Endpoint
@@ -188,7 +189,7 @@ class GrpcLine:
         self._settings = settings
         self._explain = explain or partial(failure_of, overrides=overrides or {})
         self._endpoint = Endpoint(target, settings)
-        self._places = asyncio.Semaphore(settings.max_connections)
+        self._places = CallPlaces(settings.max_connections)
         self._channels = Channels(self._endpoint, settings.connect_seconds)
 
     async def generate(
@@ -211,7 +212,7 @@ class GrpcLine:
             ProviderError: with the class of what went wrong, and nothing else.
         """
         try:
-            async with self._place(budget):
+            async with self._places.taken(budget):
                 whole = budget.part(self._settings.total_seconds)
                 first = whole.part(self._settings.first_token_seconds)
                 async with (
@@ -266,23 +267,6 @@ class GrpcLine:
     async def aclose(self) -> None:
         """Closes the connections. Calls under way fail."""
         await self._channels.aclose()
-
-    @asynccontextmanager
-    async def _place(self, budget: Budget) -> AsyncIterator[None]:
-        """One of the calls at a time that the backend allows."""
-        if self._places.locked():
-            try:
-                async with asyncio.timeout(budget.remaining()):
-                    await self._places.acquire()
-            except TimeoutError:
-                raise ProviderError(ErrorClass.TIMEOUT, "no place for a call became free in time") from None
-        else:
-            # Does not wait, so needs no timer.
-            await self._places.acquire()
-        try:
-            yield
-        finally:
-            self._places.release()
 
     @asynccontextmanager
     async def _opened(

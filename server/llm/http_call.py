@@ -19,6 +19,7 @@ from yarl import URL
 
 from server.budget import Budget
 from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.call_places import CallPlaces
 from server.llm.failure_lines import plain_word
 from server.llm.failures import MAX_SAID, failure_of, without_key
 from server.llm.watchdog import Watchdog
@@ -105,7 +106,7 @@ class HttpOrigin:
         self._settings = settings
         self._overrides = overrides
         self._wall_clock = wall_clock
-        self._places = asyncio.Semaphore(settings.max_connections)
+        self._places = CallPlaces(settings.max_connections)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -115,7 +116,7 @@ class HttpOrigin:
         One chunk for each read, with everything that had arrived; at last the chunk with the end.
         """
         try:
-            async with self._place(budget):
+            async with self._places.taken(budget):
                 whole = budget.part(self._settings.total_seconds)
                 first = whole.part(self._settings.first_token_seconds)
                 async with self._answer(request, first) as response, _watched(response) as watchdog:
@@ -145,7 +146,7 @@ class HttpOrigin:
             ProviderError: with the class of what went wrong; ``INCOMPLETE`` if it was cut or is longer.
         """
         try:
-            async with self._place(budget):
+            async with self._places.taken(budget):
                 whole = budget.part(self._settings.total_seconds)
                 async with self._answer(request, whole) as response:
                     return await self._body(response, whole, max_bytes)
@@ -157,23 +158,6 @@ class HttpOrigin:
         self._closed = True
         if self._session is not None:
             await self._session.close()
-
-    @asynccontextmanager
-    async def _place(self, budget: Budget) -> AsyncIterator[None]:
-        """One of the calls at a time that the backend allows."""
-        if self._places.locked():
-            try:
-                async with asyncio.timeout(budget.remaining()):
-                    await self._places.acquire()
-            except TimeoutError:
-                raise ProviderError(ErrorClass.TIMEOUT, "no connection became free in time") from None
-        else:
-            # Does not wait, so needs no timer.
-            await self._places.acquire()
-        try:
-            yield
-        finally:
-            self._places.release()
 
     @asynccontextmanager
     async def _answer(self, request: Outgoing, first: Budget) -> AsyncIterator[aiohttp.ClientResponse]:
