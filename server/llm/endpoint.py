@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from server.llm.base import Image, Prompt
+from server.llm.base import NO_MODEL_TAKES_PICTURES, ErrorClass, Image, Prompt, ProviderError
 from server.llm.presets import Preset, Side, Thinking, shipped_presets
 from server.settings import ModelSettings
 
@@ -59,6 +59,11 @@ class ModelEndpoint(msgspec.Struct, frozen=True):
     def takes_picture(self, image: Image) -> bool:
         """Whether the model can be shown this one. A picture with bytes is sent as bytes."""
         return self.side.pictures == "any" or (self.side.pictures == "inline" and bool(image.data))
+
+    def refusal_of_picture(self) -> ProviderError:
+        """The error for a prompt with a picture that the model cannot be shown."""
+        said = "the model cannot be shown a picture of this prompt"
+        return ProviderError(ErrorClass.BAD_REQUEST, said, model=self.name, code=NO_MODEL_TAKES_PICTURES)
 
 
 def endpoint_of(name: str, entry: ModelSettings, presets: Mapping[str, Preset] | None = None) -> ModelEndpoint:

@@ -1,17 +1,15 @@
 """Any engine behind ``weconverse.provider.v1.ProviderService``, this project's own contract for model backends."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 
 from google.protobuf.json_format import ParseDict
 
-from server.budget import Budget
 from server.domain import Usage
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Image, Message, Prompt, ProviderError, Role
+from server.llm.base import Image, Message, Prompt, Role
 from server.llm.endpoint import ModelEndpoint
-from server.llm.grpc_call import GrpcLine, MessageReader, Method
-from server.llm.grpc_request import extra_fields, metadata_of
+from server.llm.grpc_backend import GrpcBackend
+from server.llm.grpc_call import MessageReader, Method
+from server.llm.grpc_request import extra_fields
 from server.llm.openai.request import OpenAiRequest
 from weconverse.provider.v1 import provider_pb2 as pb
 
@@ -25,8 +23,8 @@ _ROLES: Final = {
 }
 
 
-class ProviderServiceBackend:
-    """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.grpc_call.GrpcLine` keeps them."""
+class ProviderServiceBackend(GrpcBackend[pb.GenerateResponse]):
+    """A :class:`~server.llm.base.Backend`, as :class:`~server.llm.grpc_backend.GrpcBackend` does it."""
 
     def __init__(self, endpoint: ModelEndpoint) -> None:
         """Args: what to reach.
@@ -34,23 +32,9 @@ class ProviderServiceBackend:
         Raises:
             ValueError: for a setting that cannot work over gRPC; the message begins with its name.
         """
-        self._endpoint = endpoint
+        super().__init__(endpoint, _GENERATE, ResponseReader)
         self._parameters = OpenAiRequest(endpoint).parameters
         self._extra = extra_fields(pb.GenerateRequest, {**endpoint.thinking, **endpoint.settings.extra_body})
-        self._line = GrpcLine(endpoint.name, endpoint.address, endpoint.settings, overrides=endpoint.side.errors)
-
-    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
-        """See :meth:`server.llm.base.Backend.generate`."""
-        reader = ResponseReader(self._endpoint.name)
-        metadata = metadata_of(prompt, self._endpoint.side.auth, key)
-        answer = self._line.generate(_GENERATE, self._request(prompt), reader, budget, key=key, metadata=metadata)
-        async with aclosing(answer) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def aclose(self) -> None:
-        """See :meth:`server.llm.base.Provider.aclose`."""
-        await self._line.aclose()
 
     def _request(self, prompt: Prompt) -> pb.GenerateRequest:
         request = ParseDict(self._parameters(prompt), pb.GenerateRequest(request_id=prompt.request_id))
@@ -65,12 +49,7 @@ class ProviderServiceBackend:
     def _picture(self, image: Image) -> pb.Image:
         # The contract has no field for an address: an engine in a closed network could not fetch it.
         if not image.data or not self._endpoint.takes_picture(image):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST,
-                "the model cannot be shown this picture",
-                model=self._endpoint.name,
-                code=NO_MODEL_TAKES_PICTURES,
-            )
+            raise self._endpoint.refusal_of_picture()
         return pb.Image(mime_type=image.mime_type, data=image.data)
 
 

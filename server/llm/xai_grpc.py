@@ -1,18 +1,17 @@
 """xAI over its own gRPC service, which is what its own client speaks."""
 
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.json_format import ParseDict
 
-from server.budget import Budget
 from server.domain import Usage
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Image, Message, Prompt, ProviderError, Role
+from server.llm.base import Image, Message, Prompt, Role
 from server.llm.endpoint import ModelEndpoint
-from server.llm.grpc_call import GrpcLine, MessageReader, Method
-from server.llm.grpc_request import extra_fields, metadata_of
+from server.llm.grpc_backend import GrpcBackend
+from server.llm.grpc_call import MessageReader, Method
+from server.llm.grpc_request import extra_fields
 from server.llm.openai.request import OpenAiRequest
 from server.llm.wire import xai_chat_pb2 as pb
 
@@ -25,8 +24,8 @@ _ROLES: Final = {
 }
 
 
-class XaiGrpcBackend:
-    """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.grpc_call.GrpcLine` keeps them."""
+class XaiGrpcBackend(GrpcBackend[pb.GetChatCompletionChunk]):
+    """A :class:`~server.llm.base.Backend`, as :class:`~server.llm.grpc_backend.GrpcBackend` does it."""
 
     def __init__(self, endpoint: ModelEndpoint) -> None:
         """Args: what to reach.
@@ -34,26 +33,12 @@ class XaiGrpcBackend:
         Raises:
             ValueError: for a setting that cannot work over gRPC; the message begins with its name.
         """
-        self._endpoint = endpoint
+        super().__init__(endpoint, _STREAM, ChunkReader)
         # The parameters have the same names over both transports.
         self._parameters = OpenAiRequest(endpoint).parameters
         self._extra = extra_fields(
             pb.GetCompletionsRequest, _spelt_out({**endpoint.thinking, **endpoint.settings.extra_body})
         )
-        self._line = GrpcLine(endpoint.name, endpoint.address, endpoint.settings, overrides=endpoint.side.errors)
-
-    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
-        """See :meth:`server.llm.base.Backend.generate`."""
-        reader = ChunkReader(self._endpoint.name)
-        metadata = metadata_of(prompt, self._endpoint.side.auth, key)
-        answer = self._line.generate(_STREAM, self._request(prompt), reader, budget, key=key, metadata=metadata)
-        async with aclosing(answer) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def aclose(self) -> None:
-        """See :meth:`server.llm.base.Provider.aclose`."""
-        await self._line.aclose()
 
     def _request(self, prompt: Prompt) -> pb.GetCompletionsRequest:
         request = ParseDict(self._parameters(prompt), pb.GetCompletionsRequest())
@@ -68,12 +53,7 @@ class XaiGrpcBackend:
 
     def _picture(self, image: Image) -> pb.ImageUrlContent:
         if not self._endpoint.takes_picture(image):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST,
-                "the model cannot be shown this picture",
-                model=self._endpoint.name,
-                code=NO_MODEL_TAKES_PICTURES,
-            )
+            raise self._endpoint.refusal_of_picture()
         url = f"data:{image.mime_type};base64,{b64encode(image.data).decode()}" if image.data else image.uri
         return pb.ImageUrlContent(image_url=url, detail=pb.DETAIL_AUTO)
 

@@ -14,7 +14,7 @@ from server.llm.anthropic.chunks import ReplyReader
 from server.llm.anthropic.manners import Manners
 from server.llm.anthropic.request import messages_body
 from server.llm.authorization import authorization
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.base import Chunk, Prompt, ProviderError
 from server.llm.base_address import call_address
 from server.llm.endpoint import ModelEndpoint
 from server.llm.http_call import HttpOrigin, Outgoing, tracing
@@ -48,12 +48,7 @@ class AnthropicHttpProvider:
         """See :meth:`server.llm.base.Backend.generate`."""
         endpoint = self._endpoint
         if not endpoint.takes(prompt):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST,
-                "the model cannot be shown a picture of this prompt",
-                model=endpoint.name,
-                code=NO_MODEL_TAKES_PICTURES,
-            )
+            raise endpoint.refusal_of_picture()
         manners = self._manners
         while True:
             body = self._body(prompt, manners)

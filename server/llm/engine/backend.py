@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from server.budget import Budget
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
 from server.llm.endpoint import ModelEndpoint
 from server.llm.engine.dialects import Dialect, EngineFacts, SglangDialect, VllmDialect
 from server.llm.engine.reply import EngineReader
@@ -94,10 +94,8 @@ class EngineBackend:
         """The call that will generate the reply, and what reads it. Nothing is sent yet."""
         first = budget.part(self._endpoint.settings.first_token_seconds)
         try:
-            if any(message.images for message in prompt.messages):
-                raise ProviderError(
-                    ErrorClass.BAD_REQUEST, "this protocol has no place for pictures", code=NO_MODEL_TAKES_PICTURES
-                )
+            if not self._endpoint.takes(prompt):
+                raise self._endpoint.refusal_of_picture()
             engine = await self._tokenizer.ready(first)
             self._check_name(engine.facts)
             asked = await engine.process.tokenize(prompt.messages, self._endpoint.thinking, first)

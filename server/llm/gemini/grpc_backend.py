@@ -1,21 +1,19 @@
 """Gemini over gRPC: the same questions and answers as over HTTP, in other envelopes."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 from urllib.parse import urlencode
 
 from google.protobuf.json_format import ParseDict
 
-from server.budget import Budget
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.base import Prompt
 from server.llm.endpoint import ModelEndpoint
 from server.llm.gemini import chunks as answers
 from server.llm.gemini import request as questions
 from server.llm.gemini.chunks import read_response
 from server.llm.gemini.request import request_for, resource_name
-from server.llm.grpc_call import GrpcLine, MessageReader, Method
-from server.llm.grpc_request import extra_fields, metadata_of
+from server.llm.grpc_backend import GrpcBackend
+from server.llm.grpc_call import MessageReader, Method
+from server.llm.grpc_request import extra_fields
 from server.llm.wire import gemini_pb2 as pb
 
 _STREAM: Final = Method(
@@ -23,8 +21,8 @@ _STREAM: Final = Method(
 )
 
 
-class GeminiGrpcBackend:
-    """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.grpc_call.GrpcLine` keeps them."""
+class GeminiGrpcBackend(GrpcBackend[pb.GenerateContentResponse]):
+    """A :class:`~server.llm.base.Backend`, as :class:`~server.llm.grpc_backend.GrpcBackend` does it."""
 
     def __init__(self, endpoint: ModelEndpoint) -> None:
         """Args: what to reach.
@@ -32,35 +30,16 @@ class GeminiGrpcBackend:
         Raises:
             ValueError: for a setting that cannot work over gRPC; the message begins with its name.
         """
-        self._endpoint = endpoint
         self._model = resource_name(endpoint.model)
         # How Google's front ends find the servers of the model without reading the request.
-        self._routing = ("x-goog-request-params", urlencode({"model": self._model}, safe="/"))
+        routing = ("x-goog-request-params", urlencode({"model": self._model}, safe="/"))
+        super().__init__(endpoint, _STREAM, ResponseReader, metadata=[routing])
         self._extra = extra_fields(pb.GenerateContentRequest, endpoint.settings.extra_body)
-        self._line = GrpcLine(endpoint.name, endpoint.address, endpoint.settings, overrides=endpoint.side.errors)
-
-    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
-        """See :meth:`server.llm.base.Backend.generate`."""
-        reader = ResponseReader(self._endpoint.name)
-        metadata = [*metadata_of(prompt, self._endpoint.side.auth, key), self._routing]
-        answer = self._line.generate(_STREAM, self._request(prompt), reader, budget, key=key, metadata=metadata)
-        async with aclosing(answer) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def aclose(self) -> None:
-        """See :meth:`server.llm.base.Provider.aclose`."""
-        await self._line.aclose()
 
     def _request(self, prompt: Prompt) -> pb.GenerateContentRequest:
         endpoint = self._endpoint
         if not endpoint.takes(prompt):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST,
-                "the model cannot be shown this picture",
-                model=endpoint.name,
-                code=NO_MODEL_TAKES_PICTURES,
-            )
+            raise endpoint.refusal_of_picture()
         known = endpoint.side.parameters.temperature
         wanted = prompt.temperature
         temperature = known.of(wanted, endpoint.model) if known is not None and wanted is not None else None

@@ -10,7 +10,7 @@ from yarl import URL
 
 from server.budget import Budget
 from server.llm.authorization import authorization
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.base import Chunk, Prompt
 from server.llm.base_address import call_address
 from server.llm.endpoint import ModelEndpoint
 from server.llm.gemini.chunks import ReplyReader
@@ -35,12 +35,7 @@ class GeminiHttpProvider:
         """See :meth:`server.llm.base.Backend.generate`."""
         endpoint = self._endpoint
         if not endpoint.takes(prompt):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST,
-                "the model cannot be shown a picture of this prompt",
-                model=endpoint.name,
-                code=NO_MODEL_TAKES_PICTURES,
-            )
+            raise endpoint.refusal_of_picture()
         headers = {
             **endpoint.settings.extra_headers,
             **tracing(prompt),

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from server.budget import Budget
-from server.llm.base import NO_MODEL_TAKES_PICTURES, Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
 from server.llm.endpoint import ModelEndpoint
 from server.llm.grpc_call import GrpcLine, Metadata, Method, Shape
 from server.llm.grpc_request import metadata_of
@@ -115,10 +115,8 @@ class KserveBackend:
         return found
 
     def _request(self, prompt: Prompt, declared: dict[str, Declared]) -> kserve_pb2.InferRequest:
-        if any(message.images for message in prompt.messages):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST, "this protocol has no place for pictures", code=NO_MODEL_TAKES_PICTURES
-            )
+        if not self._endpoint.takes(prompt):
+            raise self._endpoint.refusal_of_picture()
         tensors = self._tensors
         request = kserve_pb2.InferRequest(model_name=self._endpoint.model, id=prompt.request_id)
         _add_text(request, declared, tensors.text_input, self._write(prompt.messages))

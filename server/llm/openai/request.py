@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from server.llm.base import NO_MODEL_TAKES_PICTURES, ErrorClass, Image, Message, Prompt, ProviderError, Role
+from server.llm.base import Image, Message, Prompt, Role
 from server.llm.endpoint import ModelEndpoint
 from server.llm.person import vendor_name
 
@@ -77,9 +77,7 @@ class OpenAiRequest:
 
     def _picture(self, image: Image) -> dict[str, object]:
         if not self._endpoint.takes_picture(image):
-            raise ProviderError(
-                ErrorClass.BAD_REQUEST, "the model cannot be shown this picture", code=NO_MODEL_TAKES_PICTURES
-            )
+            raise self._endpoint.refusal_of_picture()
         url = f"data:{image.mime_type};base64,{b64encode(image.data).decode()}" if image.data else image.uri
         return {"type": "image_url", "image_url": {"url": url}}
 
