@@ -13,8 +13,8 @@ from server.cache.calibrate import calibrate
 from server.cache.calibration import Calibration, load_calibration, pairs_needed
 from server.cache.guards import GUARDS_VERSION
 from server.cache.question_log import MAX_LINES, Pair, read_log
-from server.llm.ngram_embedder import DIMENSION, ngram_vector
 from server.settings import SemanticCacheSettings
+from tests.server.llm.ngram_embedder import DIMENSION, ngram_vector
 
 DATA = Path(__file__).parents[2] / "data" / "semantic"
 NOW = datetime(2026, 11, 26, tzinfo=UTC)

@@ -23,9 +23,9 @@ from server.domain import FinishReason
 from server.llm.base import Image, Message, Prompt, Role
 from server.llm.embedder import OptionalEmbedder, unit
 from server.llm.embeddings import HttpEmbedder
-from server.llm.ngram_embedder import DIMENSION, NgramEmbedder, ngram_vector
 from server.settings import EmbeddingSettings
 from tests.server.llm.embedding_server import embedding_server
+from tests.server.llm.ngram_embedder import DIMENSION, NgramEmbedder, ngram_vector
 from tests.server.llm.upstream import hangs, serve
 
 A, B = b"a" * 32, b"b" * 32

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from server.llm.ngram_embedder import ngram_vector
+from tests.server.llm.ngram_embedder import ngram_vector
 
 
 @dataclass

@@ -18,9 +18,9 @@ from server.budget import Budget
 from server.llm.base import ErrorClass, ProviderError
 from server.llm.embedder import FAILURES_IN_A_ROW, REST_SECONDS, OptionalEmbedder, unit
 from server.llm.embeddings import BYTES_PER_TEXT, HttpEmbedder, read_vectors
-from server.llm.ngram_embedder import DIMENSION, NgramEmbedder, ngram_vector
 from server.settings import EmbeddingSettings
 from tests.server.llm.embedding_server import embedding_server
+from tests.server.llm.ngram_embedder import DIMENSION, NgramEmbedder, ngram_vector
 from tests.server.llm.upstream import CHUNKED_HEAD, chunked, hangs, says, serve
 
 KEY = "sk-embeddings-0123456789"

@@ -1,8 +1,7 @@
 """An embedder without a model: texts are near when they share stretches of characters.
 
-For tests, demonstrations and calibrating without a network. It knows nothing of meaning;
-what it gives has the shape of the real thing: dense vectors, deterministic, the same on
-every machine.
+It knows nothing of meaning; what it gives has the shape of the real thing: dense vectors,
+deterministic, the same on every machine.
 """
 
 import hashlib
