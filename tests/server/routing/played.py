@@ -13,8 +13,8 @@ from server.llm.base import Backend, Chunk, ErrorClass, Message, Prompt, Provide
 from server.routing.base import Limiter, Unobserved
 from server.routing.build import routing
 from server.routing.router import Router
-from server.routing.unlimited import Unlimited
 from server.settings import KeySettings, ModelSettings, RoutingSettings, Settings, SplitSettings
+from tests.server.routing.unlimited import Unlimited
 
 ASKED = Prompt(model="a", messages=(Message(Role.USER, "你好"),))
 LAST = Chunk("好", finish=FinishReason.STOP)

@@ -7,7 +7,6 @@ from server.budget import Budget
 from server.llm.base import ErrorClass, Prompt
 from server.routing.build import routing
 from server.routing.describe import describe
-from server.routing.unlimited import Unlimited
 from server.settings import (
     AssistantSettings,
     IntentSettings,
@@ -22,6 +21,7 @@ from server.settings import (
 )
 from tests.server.routing.limit_kit import of_a_model
 from tests.server.routing.played import ASKED, Clock, Noted, Played, as_asked, failing, keyed, routed, watch, whole
+from tests.server.routing.unlimited import Unlimited
 
 NONE = LimitSettings()
 

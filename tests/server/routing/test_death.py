@@ -12,10 +12,10 @@ from server.budget import Budget
 from server.domain import FinishReason
 from server.llm.catalog import build_backends
 from server.routing.build import routing
-from server.routing.unlimited import Unlimited
 from server.settings import ModelSettings, RoutingSettings, Settings
 from tests.server.llm.upstream import CHUNKED_HEAD, DONE, HEAD, Request, chunked, hangs, piece, says, serve
 from tests.server.routing.played import ASKED, Noted, Shown, as_asked, watch
+from tests.server.routing.unlimited import Unlimited
 
 FIRST = [f"先{index} " for index in range(50)]
 SECOND = [f"后{index} " for index in range(50)]

@@ -16,10 +16,10 @@ from server.routing.build import routing
 from server.routing.key_files import MAX_FILE_BYTES, MAX_KEYS, KeyFile, KeyFiles, keys_in, read_key_file
 from server.routing.keys import KeyPool, KeySource, QuotaGroup
 from server.routing.router import Router
-from server.routing.unlimited import Unlimited
 from server.settings import KeySettings, ModelSettings, RoutingSettings, Settings
 from tests.server.llm.upstream import HEAD, SERVED, Request, serve
 from tests.server.routing.played import Clock, Noted, as_asked, watch
+from tests.server.routing.unlimited import Unlimited
 
 SETTINGS = RoutingSettings()
 DAY = 86400.0

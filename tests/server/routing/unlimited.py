@@ -1,4 +1,4 @@
-"""For where no limits are set."""
+"""A limiter for tests that are about something else."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 
