@@ -117,7 +117,9 @@ class Backend(Provider, Protocol):
     """One model at one vendor over one wire: a single attempt with a single key.
 
     Which key, how often and what to do when it fails is decided in ``server/routing``.
-    A backend keeps nothing between two calls but its connections.
+    Between two calls a backend keeps its connections, and what it learnt of the model that holds for
+    every later call: parameters that it refuses (``manners.py``), its tokeniser, its tensors. Nothing of
+    a prompt, and nothing of a person.
     """
 
     def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
