@@ -6,6 +6,7 @@ from typing import Final
 
 from server.llm.alternating import Side, alternate
 from server.llm.base import Image, Prompt
+from server.llm.person import vendor_name
 
 DEFAULT_MAX_TOKENS: Final = 4096
 """The cap on output of a prompt that has none: the API insists on one."""
@@ -48,7 +49,7 @@ def messages_body(
     if temperature is not None and not _thinks(thoughts):
         body["temperature"] = temperature
     if prompt.user:
-        body["metadata"] = {"user_id": prompt.user}
+        body["metadata"] = {"user_id": vendor_name(prompt.user)}
     body.update(extra)
     if thoughts:
         body["thinking"] = thoughts

@@ -60,7 +60,7 @@ async def test_a_reply() -> None:
 
 
 async def test_how_it_is_asked() -> None:
-    prompt = Prompt("m", ASKED.messages, temperature=1.5, max_output_tokens=9, request_id="msg 1", user="p-1")
+    prompt = Prompt("m", ASKED.messages, temperature=1.5, max_output_tokens=9, request_id="msg 1", user="person-1")
     more = {"model": "claude", "extra_body": {"top_k": 5}, "extra_headers": {"Anthropic-Beta": "x"}}
     async with serve(says(SERVED)) as upstream, provider_for(upstream.url, **more) as provider:
         await take_with(KEY, provider, prompt)
@@ -75,7 +75,7 @@ async def test_how_it_is_asked() -> None:
     body = json.loads(request.body)
     # Out of range is put to the nearest that is taken.
     assert (body["temperature"], body["max_tokens"], body["top_k"]) == (1.0, 9, 5)
-    assert body["metadata"] == {"user_id": "p-1"}
+    assert body["metadata"] == {"user_id": "person-1"}
 
 
 async def test_a_later_version_may_be_asked_for() -> None:
@@ -296,7 +296,7 @@ async def test_the_vendors_client_asks_the_same_and_reads_the_same() -> None:
             Message(Role.USER, "看图", (Image("image/png", b"\x89PNG\r\n"),)),
         ),
         max_output_tokens=1500,
-        user="p-1",
+        user="person-1",
     )
     spoken = HEAD + START + thought("想") + delta("你好") + stop("max_tokens", output_tokens=9, input_tokens=6) + END
     async with serve(says(spoken)) as upstream:
@@ -310,7 +310,7 @@ async def test_the_vendors_client_asks_the_same_and_reads_the_same() -> None:
                 max_tokens=ours["max_tokens"],
                 system="简洁",
                 thinking={"type": "adaptive", "display": "summarized"},
-                metadata={"user_id": "p-1"},
+                metadata={"user_id": "person-1"},
                 messages=[
                     {"role": "user", "content": [{"type": "text", "text": "问"}]},
                     {"role": "assistant", "content": [{"type": "text", "text": "答"}]},

@@ -20,7 +20,7 @@ ASKED = Prompt(
         Message(Role.USER, "看图", (PNG, PHOTO)),
     ),
     max_output_tokens=1500,
-    user="p-1",
+    user="person-1",
 )
 
 _vendor = TypeAdapter(MessageCreateParamsStreaming)
@@ -34,7 +34,7 @@ def test_a_whole_request() -> None:
         "stream": True,
         "system": "简洁",
         "temperature": 0.3,
-        "metadata": {"user_id": "p-1"},
+        "metadata": {"user_id": "person-1"},
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "问"}]},
             {"role": "assistant", "content": [{"type": "text", "text": "答"}]},
