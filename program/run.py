@@ -77,6 +77,11 @@ class Program(Generic[S]):
     Raises :class:`CannotStart`, or :class:`SettingsError` for a setting that turns out wrong only then.
     """
     errands: tuple[Errand[S], ...] = ()
+    rehearse: Callable[[S], None] = lambda settings: None
+    """Finds what else would keep ``serve`` from starting by its settings, in files that it reads: for ``--check``.
+
+    Errands do without, because one may be what makes such a file. Raises :class:`SettingsError`.
+    """
 
 
 def run(program: Program[Any], argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -91,6 +96,7 @@ def run(program: Program[Any], argv: Sequence[str] | None = None, environ: Mappi
         settings = load(program.settings, arguments.config, os.environ if environ is None else environ, program.prefix)
         plan = list(program.plan(settings))
         if arguments.check:
+            program.rehearse(settings)
             print(printable(settings) + "\n" + "\n".join(plan))
             return OK
         log = program.log(settings)

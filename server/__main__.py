@@ -3,7 +3,7 @@
 import sys
 
 from program.run import Errand, Program, run
-from server.compose import calibrate_cache, plan, probe_models, replay_undeliverable, serve
+from server.compose import calibrate_cache, plan, probe_models, rehearse, replay_undeliverable, serve
 from server.settings import Settings
 
 PROGRAM = Program(
@@ -14,6 +14,7 @@ PROGRAM = Program(
     log=lambda settings: settings.log,
     plan=plan,
     serve=serve,
+    rehearse=rehearse,
     errands=(
         Errand(
             flag="--replay-undeliverable",

@@ -22,7 +22,7 @@ from program.settings import SettingsError
 from server.cache.coalesce import SharedCalls
 from server.cache.inprocess import InProcessReplyCache
 from server.errors import StoreUnavailable
-from server.filtering import Filtering, check_filter, filtering
+from server.filtering import Filtering, check_filter, check_lists, filtering
 from server.llm.base import ProviderError
 from server.llm.catalog import build_backends
 from server.llm.endpoint import endpoint_of
@@ -40,7 +40,7 @@ from server.routing.limits import Limits
 from server.routing.spending_record import SpendingFile
 from server.serve import Port, credentials_of, serving
 from server.settings import CallerSettings, GrpcSettings, Settings
-from server.sharing import calibrate_file, semantic_cache
+from server.sharing import calibrate_file, check_semantic_cache, semantic_cache
 from server.store.refusals import StoreRefused
 from server.store.sqlite import SqliteTurnStore
 from server.turn.assistants import Assistants
@@ -95,6 +95,19 @@ def plan(settings: Settings) -> Iterator[str]:
         for name, entry in settings.models.items():
             endpoint = endpoint_of(name, entry)
             yield f"would reach models/{name} by {endpoint.protocol}, {endpoint.address or 'in its script'}"
+    except ValueError as error:
+        raise _setting_error(error) from None
+
+
+def rehearse(settings: Settings) -> None:
+    """Reads the files that a start reads, and keeps nothing of them. With long word lists it takes as long as a start.
+
+    Raises:
+        SettingsError: for the first that a start would refuse.
+    """
+    try:
+        check_semantic_cache(settings)
+        check_lists(settings.filter)
     except ValueError as error:
         raise _setting_error(error) from None
 

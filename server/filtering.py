@@ -1,7 +1,7 @@
 """Settings → word lists, policies and second opinions at work. Part of the composition, like ``compose.py``."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -9,7 +9,10 @@ import msgspec
 from server.administration import LexiconAdministration
 from server.errors import LexiconRefused
 from server.filter.base import LexiconAdmin, Screener
+from server.filter.building import Job, read_rows
 from server.filter.lexicons import Lexicons
+from server.filter.list_files import find_lists
+from server.filter.list_rows import ListError
 from server.filter.moderated_text import Moderation
 from server.filter.moderation import HttpModeration, check_moderation
 from server.filter.pii import PiiGuard
@@ -18,7 +21,7 @@ from server.filter.policy import policies_of
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words
 from server.ops.metrics import Metrics
-from server.settings import Settings
+from server.settings import FilterSettings, PiiSettings, Settings
 from server.store.audit import AuditLog
 
 
@@ -68,18 +71,24 @@ async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> As
 async def _guards(settings: Settings, stack: AsyncExitStack) -> dict[str, PiiGuard]:
     """The guards of the assistants that have something to guard, with recognisers that are ready to be asked."""
     guards = {}
-    for name, assistant in settings.assistants.items():
-        pii = assistant.pii
-        if pii.mode == "off" and not pii.mask_output:
-            continue
-        external = None
-        if pii.recogniser.url:
-            try:
-                external = await stack.enter_async_context(HttpRecogniser(pii.recogniser))
-            except ValueError as error:
-                raise ValueError(f"assistants.{name}.pii.recogniser.{error}") from error
+    for name, pii in _guarded(settings):
+        recogniser = _recogniser(name, pii)
+        external = None if recogniser is None else await stack.enter_async_context(recogniser)
         guards[name] = PiiGuard(pii, external)
     return guards
+
+
+def _guarded(settings: Settings) -> Iterator[tuple[str, PiiSettings]]:
+    for name, assistant in settings.assistants.items():
+        if assistant.pii.mode != "off" or assistant.pii.mask_output:
+            yield name, assistant.pii
+
+
+def _recogniser(name: str, pii: PiiSettings) -> HttpRecogniser | None:
+    try:
+        return HttpRecogniser(pii.recogniser) if pii.recogniser.url else None
+    except ValueError as error:
+        raise ValueError(f"assistants.{name}.pii.recogniser.{error}") from error
 
 
 def check_filter(settings: Settings) -> None:
@@ -90,6 +99,21 @@ def check_filter(settings: Settings) -> None:
     """
     policies_of(settings.filter, settings.assistants)
     check_moderation(settings.moderation, settings.assistants)
+    for name, pii in _guarded(settings):
+        _recogniser(name, pii)
+
+
+def check_lists(settings: FilterSettings) -> None:
+    """Reads all word lists, and keeps none of them. Blocks.
+
+    Raises:
+        ValueError: as :func:`filtering`.
+    """
+    try:
+        paths = tuple(file.path for file in find_lists(settings.lists))
+        read_rows(Job(paths, settings.max_words, settings.single_characters))
+    except ListError as error:
+        raise ValueError(f"filter.lists: {error}") from None
 
 
 def _no_words() -> Words:

@@ -51,6 +51,18 @@ async def semantic_cache(settings: Settings, observer: SemanticObserver) -> Asyn
         await embedder.aclose()
 
 
+def check_semantic_cache(settings: Settings) -> None:
+    """Reads the calibration, where one is wanted.
+
+    Raises:
+        ValueError: as :func:`semantic_cache`.
+    """
+    assistant = calibration_wanted(settings.assistants)
+    if assistant:
+        embedder = _embedder(settings, f"assistants.{assistant}.semantic_cache needs")
+        load_calibration(assistant, settings.cache.semantic, embedder.identity)
+
+
 async def calibrate_file(settings: Settings, file: Path, now: datetime) -> str:
     """Calibrates the semantic cache with an operator's own questions; see ``server/cache/question_log.py``.
 

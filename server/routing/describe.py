@@ -7,6 +7,7 @@ from server.routing.checks import check_spending
 from server.routing.key_entries import check_keys, entries, texts_of
 from server.routing.limit_words import all_in_words
 from server.routing.limits import claim_of
+from server.routing.rules import compile_intents
 from server.routing.splits import Names
 from server.settings import AssistantSettings, ModelSettings, Settings
 
@@ -22,6 +23,7 @@ def describe(settings: Settings) -> Iterator[str]:
         check_keys(name, model)
     check_spending(settings)
     for name, assistant in settings.assistants.items():
+        compile_intents(name, assistant.intents)
         own = _in_order((assistant.model, *assistant.fallback_models), settings)
         yield f"would answer as assistants/{name} with {own}"
         for intent, entry in assistant.intents.items():

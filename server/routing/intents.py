@@ -8,7 +8,7 @@ from server.domain import Ask
 from server.llm.base import Provider
 from server.routing.base import Choice, ModelObserver
 from server.routing.classifier import Classifier
-from server.routing.rules import Rule, compile_rules, fold
+from server.routing.rules import compile_intents, fold
 from server.settings import AssistantSettings
 
 CALLER: Final = "caller"
@@ -24,16 +24,11 @@ class _Entry:
         own = (entry.model, *entry.fallback_models)
         self.default = Choice(_each_once(own))
         self.choices: dict[str, Choice] = {}
-        self.rules: list[tuple[str, tuple[Rule, ...]]] = []
+        compiled = compile_intents(name, entry.intents)
+        self.rules = [(intent, rules) for intent, rules in compiled.items() if rules]
         for intent, settings in entry.intents.items():
             models = _each_once((*settings.models, *own) if settings.models else own)
             self.choices[intent] = Choice(models, intent, settings.temperature, settings.max_output_tokens)
-            try:
-                rules = compile_rules(settings)
-            except ValueError as error:
-                raise ValueError(f"assistants.{name}.intents.{intent}.{error}") from error
-            if rules:
-                self.rules.append((intent, rules))
         descriptions = {intent: settings.description for intent, settings in entry.intents.items()}
         described = {intent: sentence for intent, sentence in descriptions.items() if sentence}
         self.classifier = (

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from server.routing.language import language_of
@@ -23,6 +23,21 @@ MAX_CHARACTERS: Final = 4000
 def fold(question: str) -> str:
     """The form in which rules see a question: without differences of case and width."""
     return unicodedata.normalize("NFKC", question[:MAX_CHARACTERS]).casefold()
+
+
+def compile_intents(assistant: str, intents: Mapping[str, IntentSettings]) -> dict[str, tuple[Rule, ...]]:
+    """The rules of each intent of an assistant, in the order of the settings.
+
+    Raises:
+        ValueError: for a rule that cannot be used. The message begins with the field.
+    """
+    compiled = {}
+    for name, entry in intents.items():
+        try:
+            compiled[name] = compile_rules(entry)
+        except ValueError as error:
+            raise ValueError(f"assistants.{assistant}.intents.{name}.{error}") from error
+    return compiled
 
 
 def compile_rules(entry: IntentSettings) -> tuple[Rule, ...]:

@@ -27,6 +27,10 @@ def plan(settings):
         raise SettingsError("port", "7 is taken by echo; take another")
     yield f"would listen on {settings.port}"
 
+def rehearse(settings):
+    if settings.port == 8:
+        raise SettingsError("port", "8 needs a file; --replay makes it")
+
 async def serve(settings, stop):
     if settings.port == 9:
         raise CannotStart("port 9 is in use")
@@ -38,7 +42,7 @@ async def replay(settings, account):
     return f"replayed {account}"
 
 sys.exit(run(Program("sample", "A sample.", "SAMPLE", Settings, lambda s: s.log, plan, serve,
-                     (Errand("--replay", "ACCOUNT", "Replays.", replay),))))
+                     (Errand("--replay", "ACCOUNT", "Replays.", replay),), rehearse)))
 """
 
 
@@ -72,6 +76,11 @@ def test_a_wrong_setting_ends_with_2_and_one_line(command: list[str], port: str,
     for arguments in ((), ("--check",)):
         code, out, err = ran(command, *arguments, SAMPLE__PORT=port)
         assert (code, out, err) == (2, "", f"sample: {words}\n")
+
+
+def test_a_check_rehearses_the_start_and_an_errand_does_not(command: list[str]) -> None:
+    assert ran(command, "--check", SAMPLE__PORT="8") == (2, "", "sample: port: 8 needs a file; --replay makes it\n")
+    assert ran(command, "--replay", SAMPLE__PORT="8") == (0, "replayed None\n", "")
 
 
 def test_what_cannot_start_ends_with_1_and_one_line(command: list[str]) -> None:

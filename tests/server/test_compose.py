@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,14 +15,22 @@ import pytest
 
 from program.run import CannotStart
 from program.settings import SettingsError, load
-from server.compose import plan, replay_undeliverable, running
+from server.compose import plan, rehearse, replay_undeliverable, running
 from server.settings import (
     AssistantSettings,
+    CacheSettings,
     CallerSettings,
+    EmbeddingSettings,
+    FilterSettings,
     GrpcSettings,
+    IntentSettings,
     ModelLimitSettings,
     ModelSettings,
+    ModerationSettings,
     OperationsSettings,
+    PiiRecogniserSettings,
+    PiiSettings,
+    SemanticCacheSettings,
     Settings,
     StoreSettings,
 )
@@ -94,12 +103,60 @@ def ask(text: str, request_id: str = "") -> pb.ConverseRequest:
         (Settings(store=StoreSettings(path="/none/turns.db")), "store.path"),
         (Settings(assistants={"default": AssistantSettings(model="gpt")}), "assistants.default.model"),
         (Settings(assistants={}), "assistants.default"),
+        (Settings(moderation=ModerationSettings(url="http://198.51.100.7/check")), "moderation.url"),
+        (
+            Settings(
+                assistants={
+                    "default": AssistantSettings(
+                        pii=PiiSettings(mode="mask", recogniser=PiiRecogniserSettings(url="ftp://h/find"))
+                    )
+                }
+            ),
+            "assistants.default.pii.recogniser.url",
+        ),
+        (
+            Settings(assistants={"default": AssistantSettings(intents={"a": IntentSettings(patterns=("(",))})}),
+            "assistants.default.intents.a.patterns[0]",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_opens(settings: Settings, field: str) -> None:
     with pytest.raises(SettingsError) as caught:
         list(plan(settings))
     assert caught.value.field == field
+
+
+def lists(path: Path) -> Settings:
+    return Settings(filter=FilterSettings(lists=(str(path),)))
+
+
+def test_a_check_finds_what_a_start_would_refuse(tmp_path: Path) -> None:
+    broken = tmp_path / "words.json"
+    broken.write_text("{", encoding="utf-8")
+    shares = {"default": AssistantSettings(semantic_cache=True)}
+    semantic = CacheSettings(semantic=SemanticCacheSettings(embeddings="e"))
+    embeddings = {"e": EmbeddingSettings(base_url="http://127.0.0.1:1/v1")}
+    for settings, field in (
+        (Settings(assistants=shares), "cache.semantic.embeddings"),
+        (Settings(assistants=shares, cache=semantic, embeddings=embeddings), "cache.semantic.calibration_file"),
+        (lists(tmp_path / "none.txt"), "filter.lists"),
+        (lists(broken), "filter.lists"),
+    ):
+        list(plan(settings))  # what errands need, one of which makes the calibration
+        with pytest.raises(SettingsError) as caught:
+            rehearse(settings)
+        assert caught.value.field == field
+    rehearse(Settings())
+
+
+def test_the_exit_code_of_a_check_is_that_of_a_start(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f'[store]\npath = "{tmp_path / "t.db"}"\n[filter]\nlists = ["none.txt"]\n', encoding="utf-8")
+    command = [sys.executable, "-m", "server", "--config", str(file)]
+    told = [subprocess.run([*command, *more], capture_output=True, text=True, cwd=ROOT) for more in (["--check"], [])]
+    assert [each.returncode for each in told] == [2, 2]
+    assert told[0].stderr in told[1].stderr
+    assert told[0].stderr.startswith("server: filter.lists: ")
 
 
 def test_an_open_address_needs_tls_callers_or_a_word() -> None:
