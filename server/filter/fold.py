@@ -99,6 +99,11 @@ _BETWEEN: Final = re.compile(f"[{SYMBOL}-{NOTHING}]+")
 _RUN: Final = re.compile(f"[^{SYMBOL}-{NOTHING}]+")
 
 
+def content_of(folded: str) -> str:
+    """The content of what :func:`fold_characters` gave, without its gaps."""
+    return _BETWEEN.sub("", folded)
+
+
 class Folded:
     """A text in folded form. Positions of ``content`` are counted from 0, as in the source."""
 

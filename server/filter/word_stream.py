@@ -11,15 +11,15 @@ there of it would itself be the beginning of a word, and the hold point would no
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from server.filter.entries import Direction, Entry, Hit, Pattern
-from server.filter.fold import Folded, fold_characters, is_barrier
-from server.filter.invisible import Thinning
+from server.filter.fold import Folded, content_of, fold_characters, is_barrier
+from server.filter.invisible import MAX_IN_A_ROW, Thinning
 from server.filter.match_rules import LEFT_CONTEXT, NOTHING_BEFORE, Before, Surroundings, Verdict
-from server.filter.matcher import Beginnings, Matcher
+from server.filter.matcher import Beginnings, Match, Matcher
 
 
 class Words(Protocol):
@@ -38,6 +38,9 @@ class Words(Protocol):
         """By the number of the matcher's words."""
         ...
 
+
+_LOOK_BACK: Final = (LEFT_CONTEXT + 1) * (MAX_IN_A_ROW + 1)
+"""Characters of what was given that are kept: as many as the context can have, with all that may be between."""
 
 _Denied = tuple[int, int, Entry]
 """Start and end in content characters, and what was found there."""
@@ -72,7 +75,8 @@ class WordStream:
         self._held_folded = ""
         self._position = 0
         """Of the held text, in the whole."""
-        self._before = NOTHING_BEFORE
+        self._given = ""
+        """The end of what was given: enough of it to tell what stands before the held text."""
         self._allowed: list[tuple[int, int]] = []
         """Allowed phrases that reach into the held text, in content characters from its beginning."""
 
@@ -88,11 +92,21 @@ class WordStream:
         text, folded_text = self._thinning.feed(text)
         self._held += text
         self._held_folded += folded_text
+        if not self._repeated:
+            content = content_of(self._held_folded)
+            found = self._words.matcher.matches(content)
+            live = len(content) if ended else self._words.prefixes.first_live(content, 0)
+            # What nearly every piece of a reply is comes to its end here: without a word in it, and with
+            # nothing held back, or without a gap. The rest of the work is for the others.
+            if not found and live == len(content):
+                return Decided(self._pass_on(len(self._held)))
+            if not (found or self._allowed) and len(content) == len(self._held_folded) == len(self._held):
+                return Decided(self._pass_on(live))
         folded = Folded(self._held, self._held_folded)
         if self._repeated:
             folded = folded.collapsed()
-        around = Surroundings(folded, self._before, ended=ended, repeated=self._repeated)
-        denied, hold = self._judge(folded, around)
+            found = self._words.matcher.matches(folded.content)
+        denied, hold = self._judge(folded, found, ended=ended) if found else ([], len(folded.content))
         if ended:
             hold = len(folded.content)
         elif not is_barrier(folded.gap(len(folded.content))):
@@ -100,11 +114,12 @@ class WordStream:
             hold = min(hold, live)
         return self._give(folded, denied, hold)
 
-    def _judge(self, folded: Folded, around: Surroundings) -> tuple[list[_Denied], int]:
+    def _judge(self, folded: Folded, found: Sequence[Match], *, ended: bool) -> tuple[list[_Denied], int]:
         """Words that are meant, allowed phrases noted, and where the first open one begins."""
         denied: list[_Denied] = []
         hold = len(folded.content)
-        for start, end, number in self._words.matcher.matches(folded.content):
+        around = Surroundings(folded, self._before(), ended=ended, repeated=self._repeated)
+        for start, end, number in found:
             pattern = self._words.pattern(number)
             if pattern.allows:
                 verdict = around.verdict(start, end, own_word=False)
@@ -131,12 +146,18 @@ class WordStream:
         hits = self._hits(folded, denied, hold) if denied else ()
         # Phrases that begin behind it are found again.
         self._allowed = [(first - hold, last - hold) for first, last in self._allowed if first < hold < last]
-        given, self._held = self._held[:cut], self._held[cut:]
-        if cut:
+        return Decided(self._pass_on(cut), hits)
+
+    def _pass_on(self, count: int) -> str:
+        """Gives so many characters of the held text."""
+        given, self._held = self._held[:count], self._held[count:]
+        if count:
             self._held_folded = fold_characters(self._held) if self._held else ""
-            self._position += cut
-            self._look_back(folded, hold)
-        return Decided(given, hits)
+            self._position += count
+            self._given = (self._given + given)[-_LOOK_BACK:]
+            if not self._held:
+                self._allowed = []
+        return given
 
     def _hits(self, folded: Folded, denied: list[_Denied], hold: int) -> tuple[Hit, ...]:
         allowed, position = Spans(self._allowed), self._position
@@ -148,17 +169,17 @@ class WordStream:
         hits.sort(key=lambda hit: (hit.start, -hit.end))
         return tuple(hits)
 
-    def _look_back(self, folded: Folded, hold: int) -> None:
-        """Notes what stands right before ``hold``, where the held text begins from now on."""
-        begin = max(hold - LEFT_CONTEXT, 0)
-        if not folded.is_solid:
-            begin = hold
-            while begin and hold - begin < LEFT_CONTEXT and not folded.gap(begin):
-                begin -= 1
-        before = self._before if begin == 0 and not folded.gap(0) else NOTHING_BEFORE
-        content = before.content + folded.content[begin:hold]
-        written = before.as_written + folded.as_written(begin, hold)
-        self._before = NOTHING_BEFORE if folded.gap(hold) else Before(content, written).last(LEFT_CONTEXT)
+    def _before(self) -> Before:
+        """What stands right before the held text."""
+        folded = Folded(self._given)
+        if self._repeated:
+            folded = folded.collapsed()
+        begin = end = len(folded.content)
+        if folded.gap(end):
+            return NOTHING_BEFORE
+        while begin and end - begin < LEFT_CONTEXT and not folded.gap(begin):
+            begin -= 1
+        return Before(folded.content[begin:end], folded.as_written(begin, end))
 
 
 class Spans:
