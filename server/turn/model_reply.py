@@ -10,7 +10,7 @@ from server.budget import Budget
 from server.domain import FinishReason, ProgressStage, ReplacementCause
 from server.filter.base import Screened
 from server.filter.entries import Action, Direction
-from server.llm.base import Chunk, ErrorClass, ProviderError
+from server.llm.base import Chunk, ErrorClass, LimitReached, ProviderError
 from server.llm.failure_lines import log_failure
 from server.logged_names import logged_name
 from server.settings import TextSettings, TurnSettings
@@ -134,5 +134,7 @@ class ModelReply:
 
     def _failed(self, error: ProviderError) -> None:
         self._observer.model_failed(error.model, error.kind)
+        if isinstance(error, LimitReached):
+            return  # `limit_reached` says it, a few times for however many calls
         name = logged_name(self._live.turn.name)
         log_failure(_log.warning, "model_failed", error, **name, model=error.model, attempts=error.attempts)

@@ -9,8 +9,8 @@ import pytest
 
 from server.budget import Budget
 from server.domain import Ask, Sender, TurnName
-from server.errors import InternalError, NoRouteAvailable, StoreUnavailable
-from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
+from server.errors import InternalError, NoRouteAvailable, RateLimited, StoreUnavailable
+from server.llm.base import Chunk, ErrorClass, LimitReached, Prompt, ProviderError
 from server.logged_names import conversation_digest, logged_name
 from server.settings import AssistantSettings, DeliverySettings, Settings
 from server.store.base import StaleEpoch, TurnStore
@@ -55,6 +55,11 @@ async def has_a_defect(prompt: Prompt, model: PlayedModel) -> AsyncIterator[Chun
     yield Chunk()
 
 
+async def is_limited(prompt: Prompt, model: PlayedModel) -> AsyncIterator[Chunk]:
+    raise LimitReached("person", "20 requests per minute", 30.0, model="played")
+    yield Chunk()
+
+
 class BadStore:
     """A real store, but for one method that fails."""
 
@@ -77,6 +82,13 @@ async def test_what_a_model_says_of_its_failure_is_written_at_debug_alone(room: 
         assert (line["kind"], line["status"], line["reason"]) == ("overloaded", 503, "HTTP 503")
         assert [QUESTION in line["said"] for line in lines(output, "backend_said")] == [True] * written
         assert (QUESTION in output.getvalue().decode()) is bool(written)
+
+
+async def test_a_turn_that_meets_a_limit_has_no_line_of_its_own(room: TurnRoom, model: PlayedModel) -> None:
+    model.play = is_limited
+    with journal("debug") as output, pytest.raises(RateLimited):
+        await room.turns.converse(question(), LONG)
+    assert lines(output, "model_failed") == []
 
 
 def test_a_name_in_a_log_is_the_same_everywhere_and_nobodys() -> None:
