@@ -75,6 +75,10 @@ class ModelMetrics:
         """The age of a key, as a share of what is allowed."""
         self._gauges["model_key_age_ratio"].labels(model, key).set(share)
 
+    def key_gone(self, model: str, key: str) -> None:
+        """A key was taken out: its age would stand there for ever, and grow old in nobody's hands."""
+        self._gauges["model_key_age_ratio"].remove(model, key)
+
     def key_file_read(self, model: str, place: str, readable: bool) -> None:
         """A file of keys was looked at."""
         self._gauges["model_key_file_unreadable"].labels(model, place).set(not readable)

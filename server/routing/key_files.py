@@ -153,7 +153,10 @@ class KeyFiles:
         watched.broken = False
         if found.keys != watched.known:
             watched.known = found.keys
+            before = {key.name for key in source.keys}
             watched.pool.replace(source, found.keys, self._clock(), forgive=forgive)
+            for name in before.difference(key.name for key in source.keys):
+                self._observer.key_gone(watched.model, name)
             _log.info("model_keys_reread", model=watched.model, keys=[key.name for key in source.keys])
         if source.max_age_days:
             self._weigh_age(watched, found.modified)

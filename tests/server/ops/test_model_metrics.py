@@ -16,6 +16,9 @@ def test_routing_is_counted() -> None:
     models.failed_over("m", after_text=True)
     models.keys_usable("m", 2)
     models.key_age("m", "1:ab12", 0.95)
+    models.key_age("m", "1:cd34", 1.95)
+    models.key_gone("m", "1:cd34")
+    models.key_gone("m", "1:ef56")
     models.key_file_read("m", "api_key", readable=False)
     models.limited("person", enforced=False)
     models.intent_chosen("default", "technical", "rule")
@@ -34,6 +37,7 @@ def test_routing_is_counted() -> None:
     assert value("model_failovers_total", model="m", when="after_text") == 1
     assert value("model_keys_usable", model="m") == 2
     assert value("model_key_age_ratio", model="m", key="1:ab12") == 0.95
+    assert value("model_key_age_ratio", model="m", key="1:cd34") is None
     assert value("model_key_file_unreadable", model="m", place="api_key") == 1
     assert value("limits_reached_total", scope="person", enforced="false") == 1
     assert value("intents_total", assistant="default", intent="technical", by="rule") == 1

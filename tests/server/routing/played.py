@@ -144,6 +144,9 @@ class Noted(Unobserved):
     def key_age(self, model: str, key: str, share: float) -> None:
         self.ages[key] = share
 
+    def key_gone(self, model: str, key: str) -> None:
+        self.ages.pop(key, None)
+
     def key_file_read(self, model: str, place: str, readable: bool) -> None:
         self.readable[place] = readable
 

@@ -153,6 +153,16 @@ async def test_age_is_measured_and_reported_once(path: Path) -> None:
     assert "new" not in str(lines)
 
 
+async def test_of_a_key_that_was_taken_out_nothing_more_is_said(path: Path) -> None:
+    place = Place(path, "old", "stays", max_age_days=10)
+    await place.files.look()
+    assert sorted(place.observer.ages) == sorted(key.name for key in place.pool.keys)
+    put(path, "stays", "new")
+    await place.files.look()
+    assert sorted(place.observer.ages) == sorted(key.name for key in place.pool.keys)
+    assert len(place.observer.ages) == 2
+
+
 async def test_looks_come_at_intervals_and_never_on_the_loop(path: Path) -> None:
     place = Place(path, "k")
     looked = asyncio.Event()
