@@ -3,22 +3,16 @@
 It is asked about whole texts only: about what goes to a model, not about a reply on its way.
 """
 
-import asyncio
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Protocol, Self
 
-import aiohttp
 import msgspec
-from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
-from program.binding import is_loopback
 from server.budget import Budget
+from server.filter.operator_service import NoAnswer, OperatorService, Reason, check_key, checked_url
 from server.filter.pii_kinds import Finding, PiiKind
 from server.settings import PiiRecogniserSettings
 
 MAX_ANSWER_BYTES: Final = 1 << 20
-
-Reason = Literal["busy", "slow", "unreachable", "status", "garbage"]
 
 
 class RecogniserFailed(Exception):
@@ -73,78 +67,31 @@ class HttpRecogniser:
         Raises:
             ValueError: if a setting cannot be used. The message begins with its name.
         """
-        self._url = _checked_url(settings)
-        if not all("!" <= character <= "~" for character in settings.api_key.reveal()):
-            raise ValueError("api_key: only visible ASCII characters can be sent; check the file or variable")
+        example = "https://example.com/find"
+        url = checked_url(settings.url, plain_http=settings.plain_http, section="", example=example)
+        check_key(settings.api_key, section="")
         self._settings = settings
-        self._places = asyncio.Semaphore(settings.max_calls)
-        self._session: aiohttp.ClientSession | None = None
+        self._service = OperatorService(
+            url, settings.api_key, max_calls=settings.max_calls, max_answer_bytes=MAX_ANSWER_BYTES
+        )
 
     async def __aenter__(self) -> Self:
-        key = self._settings.api_key.reveal()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._settings.max_calls),
-            # The budget of each question takes the place of all time-outs.
-            timeout=aiohttp.ClientTimeout(total=None, ceil_threshold=86400),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                # A small answer may not grow when it is unpacked.
-                "Accept-Encoding": "identity",
-                **({"Authorization": f"Bearer {key}"} if key else {}),
-            },
-            auto_decompress=False,
-            trust_env=False,
-        )
+        await self._service.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+    async def __aexit__(self, *error: object) -> None:
+        await self._service.__aexit__(*error)
 
     async def find(self, text: str, budget: Budget) -> tuple[Finding, ...]:
         """See :meth:`ExternalRecogniser.find`."""
         own = budget.part(self._settings.budget_seconds)
         # Half a surrogate pair is no Unicode and cannot be sent; what stands for it is one character too.
         body = msgspec.json.encode({"text": text.encode("utf-8", "replace").decode()})
-        reason: Reason = "busy"
         try:
-            async with asyncio.timeout(own.remaining()), self._places:
-                reason = "slow"
-                data = await self._post(body)
-        except TimeoutError:
-            raise RecogniserFailed(reason) from None
+            data = await self._service.ask(body, own)
+        except NoAnswer as failed:
+            raise RecogniserFailed(failed.reason) from None
         return _findings(data, len(text), self._settings.min_confidence)
-
-    async def _post(self, body: bytes) -> bytes:
-        try:
-            try:
-                return await self._post_once(body)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                # A connection that was kept open may have been closed meanwhile, which shows when it is used
-                # again. Asking twice does no harm.
-                return await self._post_once(body)
-        except (HttpProcessingError, aiohttp.ClientPayloadError):
-            raise RecogniserFailed("garbage") from None
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError):
-            raise RecogniserFailed("unreachable") from None
-
-    async def _post_once(self, body: bytes) -> bytes:
-        if self._session is None:
-            raise RuntimeError("a recogniser is opened by 'async with'")
-        async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-            if response.status != 200:
-                raise RecogniserFailed("status")
-            data = bytearray()
-            while piece := await response.content.read(MAX_ANSWER_BYTES + 1 - len(data)):
-                data += piece
-                if len(data) > MAX_ANSWER_BYTES:
-                    raise RecogniserFailed("garbage")
-            return bytes(data)
 
 
 _KINDS: Final = {kind.value: kind for kind in PiiKind}
@@ -162,21 +109,3 @@ def _findings(data: bytes, length: int, min_confidence: float) -> tuple[Finding,
         for span in spans
         if span.confidence >= min_confidence
     )
-
-
-def _checked_url(settings: PiiRecogniserSettings) -> URL:
-    try:
-        url = URL(settings.url)
-        host, port = url.host or "", url.port or 0
-    except ValueError as error:
-        raise ValueError(f"url: is not an address ({error}); give one such as https://example.com/find") from None
-    if url.scheme not in ("http", "https") or not host:
-        raise ValueError("url: must be an http or https address such as https://example.com/find")
-    if url.user is not None or url.password is not None:
-        raise ValueError("url: holds a user or a password; put the secret into api_key")
-    if url.scheme == "http" and not (settings.plain_http or is_loopback(f"{host}:{port}")):
-        raise ValueError(
-            "url: what people write would travel in plain text; use https, or set plain_http = true "
-            "if the network is closed"
-        )
-    return url.with_fragment(None)
