@@ -19,7 +19,7 @@ from server.turn.assistants import Assistant, Assistants
 from server.turn.live import LiveTurn
 from server.turn.model_reply import ModelReply
 from server.turn.passage import Passage
-from server.turn.personal import NewReply, for_sorting, guarded, keep_masked
+from server.turn.personal import NewReply, guarded, keep_masked, public_form
 from server.turn.prompting import Prompting
 from server.turn.screen import screen_input, sentence_of
 from server.turn.stations import Stations
@@ -31,18 +31,8 @@ class Engine:
     def __init__(self, settings: Settings, assistants: Assistants, stations: Stations) -> None:
         self._settings = settings.turns
         self._assistants = assistants
-        self._store = stations.store
-        self._memory = stations.memory
-        self._cache = stations.cache
-        self._semantic = stations.semantic
-        self._shared = stations.shared
-        self._screener = stations.screener
-        self._moderation = stations.moderation
-        self._guards = stations.guards
-        self._intents = stations.intents
+        self._stations = stations
         self._prompting = Prompting(stations.memory, settings.memory.max_prompt_tokens)
-        self._provider = stations.provider
-        self._observer = stations.observer
 
     async def answer(self, live: LiveTurn, budget: Budget) -> None:
         """Fills in the reply of ``live``, and why it ended.
@@ -52,14 +42,12 @@ class Engine:
         """
         ask = live.ask
         assistant = self._assistants.get(ask.assistant)
-        screening = self._screener.screening(assistant.name)
+        screening = self._stations.screener.screening(assistant.name)
         verdict = screen_input(live, screening)
-        if not verdict.stops and self._moderation is not None:
-            verdict = await self._moderation.check(live.ask.input.text, Direction.INPUT, assistant.name, budget)
         if verdict.stops:
             self._refuse(live, verdict, assistant)
             return
-        guard = self._guards.get(assistant.name)
+        guard = self._stations.guards.get(assistant.name)
         try:
             await self._answer(live, screening, guard, assistant, budget)
         except RecogniserFailed:
@@ -71,23 +59,30 @@ class Engine:
         if guard is not None and assistant.settings.pii.mode == "mask":
             await keep_masked(live, guard, budget)
         ask = live.ask
+        # What others than the answering model may read of it.
+        public = ask if guard is None else public_form(ask)
+        if self._stations.moderation is not None:
+            verdict = await self._stations.moderation.check(public.input.text, Direction.INPUT, assistant.name, budget)
+            if verdict.stops:
+                self._refuse(live, verdict, assistant)
+                return
         if asks_to_forget(ask.input.text, assistant.settings.reset_words) and not ask.input.media:
             await self._forget(live, assistant)
             return
-        choice = await self._intents.choose(assistant.name, ask if guard is None else for_sorting(ask), budget)
+        choice = await self._stations.intents.choose(assistant.name, public, budget)
         question = await self._prompting.question(ask, assistant, choice)
         new_reply: NewReply | None = None
         if guard is not None:
             question, new_reply = await guarded(question, guard, budget)
-        passage = Passage(assistant.name, screening, self._moderation, new_reply)
+        passage = Passage(assistant.name, screening, self._stations.moderation, new_reply)
         if question.personal or ask.options.bypass_cache:
-            chunks = self._provider.generate(question.prompt, budget)
+            chunks = self._stations.provider.generate(question.prompt, budget)
             await self._reply(live, passage, budget).take(chunks, assistant.settings.texts)
         else:
             await self._ask_cache(live, question.prompt, passage, assistant, budget)
 
     def _reply(self, live: LiveTurn, passage: Passage, budget: Budget) -> ModelReply:
-        return ModelReply(live, passage, self._settings, self._observer, budget)
+        return ModelReply(live, passage, self._settings, self._stations.observer, budget)
 
     def _refuse(self, live: LiveTurn, verdict: Action, assistant: Assistant) -> None:
         sentence, live.turn.finish_reason = sentence_of(verdict, Direction.INPUT, assistant.settings.texts)
@@ -95,8 +90,8 @@ class Engine:
 
     async def _forget(self, live: LiveTurn, assistant: Assistant) -> None:
         conversation = live.turn.name.conversation
-        await self._store.cut_memory(conversation, time=live.turn.create_time)
-        self._memory.forget(conversation)
+        await self._stations.store.cut_memory(conversation, time=live.turn.create_time)
+        self._stations.memory.forget(conversation)
         live.add(assistant.settings.texts.reset_done)
         live.turn.finish_reason = FinishReason.FLOW
 
@@ -104,27 +99,27 @@ class Engine:
         self, live: LiveTurn, prompt: Prompt, passage: Passage, assistant: Assistant, budget: Budget
     ) -> None:
         key = reply_key(assistant.version, prompt)
-        known = await self._cache.get(key)
+        known = await self._stations.cache.get(key)
         partition = self._partition(live.ask, assistant, prompt)
-        if known is None and partition is not None and self._semantic is not None:
-            known = await self._semantic.get(prompt.messages[-1].text, partition, budget)
+        if known is None and partition is not None and self._stations.semantic is not None:
+            known = await self._stations.semantic.get(prompt.messages[-1].text, partition, budget)
         if known is not None:
             self._give(live, known, passage.screening, assistant)
             return
         # The call may outlive the turn that began it, if others wait for it too: its time
         # is that of a turn, not what this caller has left.
         own = Budget(max(budget.remaining(), self._settings.turn_timeout_seconds))
-        async with self._shared.join(key, lambda: self._provider.generate(prompt, own)) as call:
+        async with self._stations.shared.join(key, lambda: self._stations.provider.generate(prompt, own)) as call:
             outcome = CacheOutcome.MISS if call.leads else CacheOutcome.COALESCED
             live.turn.cache_outcome = outcome
-            self._observer.cache_used(outcome)
+            self._stations.observer.cache_used(outcome)
             await self._reply(live, passage, budget).take(call.chunks(), assistant.settings.texts)
         turn = live.turn
         if outcome is CacheOutcome.MISS and turn.finish_reason is FinishReason.STOP:
             kept = CachedReply(live.reply(), turn.finish_reason, turn.model, turn.usage)
-            await self._cache.put(key, kept)
-            if partition is not None and self._semantic is not None:
-                await self._semantic.put(prompt.messages[-1].text, partition, kept)
+            await self._stations.cache.put(key, kept)
+            if partition is not None and self._stations.semantic is not None:
+                await self._stations.semantic.put(prompt.messages[-1].text, partition, kept)
 
     def _partition(self, ask: Ask, assistant: Assistant, prompt: Prompt) -> bytes | None:
         """Within what a question of the same meaning may share the answer; ``None`` where it must not.
@@ -139,7 +134,7 @@ class Engine:
 
     def _give(self, live: LiveTurn, known: CachedReply, screening: Screening, assistant: Assistant) -> None:
         live.turn.cache_outcome = CacheOutcome.HIT
-        self._observer.cache_used(CacheOutcome.HIT)
+        self._stations.observer.cache_used(CacheOutcome.HIT)
         live.turn.model = known.model
         live.turn.finish_reason = known.finish_reason
         # The lists may have changed since the reply was kept.

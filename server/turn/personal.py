@@ -28,8 +28,8 @@ async def keep_masked(live: LiveTurn, guard: PiiGuard, budget: Budget) -> None:
         live.hide(Content(parts))
 
 
-def for_sorting(ask: Ask) -> Ask:
-    """The same message as whoever sorts questions may read it."""
+def public_form(ask: Ask) -> Ask:
+    """The same message as services beside the answering model may read it: every value masked."""
     return msgspec.structs.replace(ask, input=Content((TextPart(mask_for_log(ask.input.text)), *ask.input.media)))
 
 

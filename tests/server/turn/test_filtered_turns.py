@@ -20,16 +20,15 @@ from server.domain import (
     TurnName,
     TurnOptions,
 )
-from server.filter.entries import Action, Direction
-from server.filter.moderated_text import Moderation
-from server.filter.moderation import Opinion
+from server.filter.entries import Direction
 from server.filter.policy import Policy
 from server.filter.screening import ListScreener
 from server.llm.base import Chunk, Prompt
-from server.settings import ActionName, ModerationSettings, PolicySettings, Settings
+from server.settings import ActionName, PolicySettings, Settings
 from server.turn.room import TurnRoom
 from tests.server.filter.lists import small_list
 from tests.server.turn.conftest import PlayedModel, ask, done, follow, hello, next_delivery, owed, report
+from tests.server.turn.judge import Judge, second_opinion
 
 LONG = Budget(30.0)
 WORDS = small_list([("代开发票", "any"), ("赌博", "any")], ["禁止赌博"])
@@ -191,22 +190,6 @@ async def test_pictures_pass_the_word_lists(open_room: Open, model: PlayedModel)
         await room.turns.converse(question, LONG)
     assert model.prompts[0].messages[-1].text == "这是**吗"
     assert len(model.prompts[0].messages[-1].images) == 1
-
-
-class Judge:
-    """A second opinion that stops what has a word in it."""
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-        self.asked: list[tuple[str, Direction]] = []
-
-    async def opinion(self, text: str, direction: Direction, assistant: str, budget: Budget) -> Opinion:
-        self.asked.append((text, direction))
-        return Opinion(Action.BLOCK if self.word in text else Action.PASS)
-
-
-def second_opinion(judge: Judge) -> Moderation:
-    return Moderation(judge, ModerationSettings(url="http://127.0.0.1:1", window_characters=10, least_characters=4))
 
 
 async def test_a_second_opinion_can_stop_a_message(open_room: Open, model: PlayedModel) -> None:

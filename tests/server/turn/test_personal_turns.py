@@ -7,6 +7,7 @@ import pytest
 
 from server.budget import Budget
 from server.domain import Delta, FinishReason, Reasoning, TurnName, TurnOptions
+from server.filter.entries import Direction
 from server.filter.pii import PiiGuard
 from server.filter.pii_external import RecogniserFailed
 from server.filter.pii_kinds import Finding
@@ -14,6 +15,7 @@ from server.llm.base import Chunk, Prompt, Role
 from server.settings import AssistantSettings, ClassifierSettings, IntentSettings, PiiSettings, Settings
 from server.turn.room import TurnRoom
 from tests.server.turn.conftest import PlayedModel, ask, done, follow
+from tests.server.turn.judge import Judge, second_opinion
 
 LONG = Budget(30.0)
 NUMBER = "13912345678"
@@ -130,3 +132,16 @@ async def test_a_message_without_any_is_cached_as_ever(open_room: Open, model: P
         for conversation in "cd":
             await room.turns.converse(ask("年假有几天", conversation=conversation), LONG)
     assert len(model.prompts) == 1
+
+
+@pytest.mark.parametrize("mode", ["mask", "placeholders"])
+async def test_a_second_opinion_on_messages_sees_masks(open_room: Open, model: PlayedModel, mode: str) -> None:
+    judge = Judge("坏")
+    pii = PiiSettings(mode=mode)  # type: ignore[arg-type]
+    async with open_room(
+        Settings(assistants={"default": AssistantSettings(pii=pii)}),
+        guards={"default": PiiGuard(pii)},
+        moderation=second_opinion(judge),
+    ) as room:
+        await room.turns.converse(ask(f"我的电话是{NUMBER}"), LONG)
+    assert judge.asked[0] == ("我的电话是139****5678", Direction.INPUT)
