@@ -15,8 +15,8 @@ from server.filter.list_files import find_lists
 from server.filter.list_rows import ListError
 from server.filter.moderated_text import Moderation
 from server.filter.moderation import HttpModeration, check_moderation
-from server.filter.pii import PiiGuard
-from server.filter.pii_external import HttpRecogniser
+from server.filter.pii.external import HttpRecogniser
+from server.filter.pii.guard import PiiGuard
 from server.filter.policy import policies_of
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words

@@ -10,8 +10,8 @@ from server.cache.key import partition_key, reply_key
 from server.domain import Ask, CacheOutcome, FinishReason
 from server.filter.base import Screening
 from server.filter.entries import Action, Direction
-from server.filter.pii import PiiGuard
-from server.filter.pii_external import RecogniserFailed
+from server.filter.pii.external import RecogniserFailed
+from server.filter.pii.guard import PiiGuard
 from server.llm.base import Prompt
 from server.memory.reset_words import asks_to_forget
 from server.settings import Settings

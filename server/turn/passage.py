@@ -7,7 +7,7 @@ from server.budget import Budget
 from server.filter.base import Screened, Screening, TextStream
 from server.filter.entries import Action, Direction
 from server.filter.moderated_text import ModeratedStream, Moderation
-from server.filter.pii import ReplyText
+from server.filter.pii.guard import ReplyText
 from server.turn.personal import NewReply
 
 

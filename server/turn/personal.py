@@ -6,7 +6,7 @@ import msgspec
 
 from server.budget import Budget
 from server.domain import Ask, Content, TextPart
-from server.filter.pii import Guarded, PiiGuard, ReplyText, mask_for_log
+from server.filter.pii.guard import Guarded, PiiGuard, ReplyText, mask_for_log
 from server.llm.base import Message, Role
 from server.turn.live import LiveTurn
 from server.turn.prompting import Question

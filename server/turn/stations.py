@@ -8,7 +8,7 @@ from server.cache.base import ReplyCache, SemanticCache
 from server.cache.coalesce import SharedCalls
 from server.filter.base import Screener
 from server.filter.moderated_text import Moderation
-from server.filter.pii import PiiGuard
+from server.filter.pii.guard import PiiGuard
 from server.llm.base import Provider
 from server.memory.base import Memory
 from server.routing.base import IntentChooser

@@ -9,10 +9,10 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["server.filter"]):
-    from server.filter.pii import mask_for_log
-    from server.filter.pii_find import EVERY_KIND, PiiStream, find_all, with_divisions
-    from server.filter.pii_output import MaskingStream, masked
-    from server.filter.pii_placeholders import Placeholders, Restorer, typed_names
+    from server.filter.pii.find import EVERY_KIND, PiiStream, find_all, with_divisions
+    from server.filter.pii.guard import mask_for_log
+    from server.filter.pii.output import MaskingStream, masked
+    from server.filter.pii.placeholders import Placeholders, Restorer, typed_names
 
 _WORDS = (
     *(

@@ -15,7 +15,7 @@ from server.cache.inprocess import InProcessReplyCache
 from server.domain import Ask, Content, Event, FinishReason, Owed, Turn, TurnName, TurnOptions, Usage
 from server.filter.base import Screener
 from server.filter.moderated_text import Moderation
-from server.filter.pii import PiiGuard
+from server.filter.pii.guard import PiiGuard
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words
 from server.llm.base import Chunk, Prompt

@@ -8,9 +8,9 @@ import pytest
 from server.budget import Budget
 from server.domain import Delta, FinishReason, Reasoning, TurnName, TurnOptions
 from server.filter.entries import Direction
-from server.filter.pii import PiiGuard
-from server.filter.pii_external import RecogniserFailed
-from server.filter.pii_kinds import Finding
+from server.filter.pii.external import RecogniserFailed
+from server.filter.pii.guard import PiiGuard
+from server.filter.pii.kinds import Finding
 from server.llm.base import Chunk, Prompt, Role
 from server.settings import AssistantSettings, ClassifierSettings, IntentSettings, PiiSettings, Settings
 from server.turn.room import TurnRoom

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from server.filter.pii_digits import digits_of
-from server.filter.pii_find import find_all
-from server.filter.pii_identity import check_digit
-from server.filter.pii_kinds import PiiKind
-from server.filter.pii_text import PlainText
-from tests.server.filter.pii_samples import before, behind, cards, digits, emails, identities, mobile_numbers, mobiles
+from server.filter.pii.digits import digits_of
+from server.filter.pii.find import find_all
+from server.filter.pii.identity import check_digit
+from server.filter.pii.kinds import PiiKind
+from server.filter.pii.text import PlainText
+from tests.server.filter.pii.samples import before, behind, cards, digits, emails, identities, mobile_numbers, mobiles
 
 
 def found(text: str, kind: PiiKind) -> list[str]:

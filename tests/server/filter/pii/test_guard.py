@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 
 from server.budget import Budget
-from server.filter.pii import REMEMBERED_TEXTS, Guarded, PiiGuard, mask_for_log
-from server.filter.pii_external import ExternalRecogniser, RecogniserFailed
-from server.filter.pii_find import EVERY_KIND, find_all
-from server.filter.pii_kinds import Finding, PiiKind
+from server.filter.pii.external import ExternalRecogniser, RecogniserFailed
+from server.filter.pii.find import EVERY_KIND, find_all
+from server.filter.pii.guard import REMEMBERED_TEXTS, Guarded, PiiGuard, mask_for_log
+from server.filter.pii.kinds import Finding, PiiKind
 from server.settings import PiiRecogniserSettings, PiiSettings
-from tests.server.filter.test_pii_stream import texts
+from tests.server.filter.pii.test_stream import texts
 
 QUESTION = "我的手机是139 1234 5678，寄到上海市浦东新区样例路88弄6号401室"
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.filter.pii_find import EVERY_KIND, PiiStream, find_all
-from server.filter.pii_kinds import PiiKind
-from server.filter.pii_output import MaskingStream, masked
-from server.filter.pii_text import MAX_INVISIBLE, PlainText
-from tests.server.filter.pii_samples import before, cards, cases, emails, identities, mobiles
+from server.filter.pii.find import EVERY_KIND, PiiStream, find_all
+from server.filter.pii.kinds import PiiKind
+from server.filter.pii.output import MaskingStream, masked
+from server.filter.pii.text import MAX_INVISIBLE, PlainText
+from tests.server.filter.pii.samples import before, cards, cases, emails, identities, mobiles
 
 TEXTS = [case["text"] for name in ("pii", "pii_own") for case in cases(name)]
 MOST_HELD = 256

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.filter.pii_kinds import PiiKind
-from server.filter.pii_placeholders import MAX_WRITTEN, Placeholders, Restorer, labels_of, typed_names
+from server.filter.pii.kinds import PiiKind
+from server.filter.pii.placeholders import MAX_WRITTEN, Placeholders, Restorer, labels_of, typed_names
 
 VALUE = "139 1234 5678"
 OTHER_VALUE = "13812345678"

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from program.secret import Secret
 from server.budget import Budget
-from server.filter.pii import PiiGuard
-from server.filter.pii_external import MAX_ANSWER_BYTES, HttpRecogniser, RecogniserFailed
-from server.filter.pii_kinds import Finding, PiiKind
+from server.filter.pii.external import MAX_ANSWER_BYTES, HttpRecogniser, RecogniserFailed
+from server.filter.pii.guard import PiiGuard
+from server.filter.pii.kinds import Finding, PiiKind
 from server.settings import PiiRecogniserSettings, PiiSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from server.filter.pii_digits import passes_luhn
-from server.filter.pii_identity import check_digit
+from server.filter.pii.digits import passes_luhn
+from server.filter.pii.identity import check_digit
 
-CASES = Path(__file__).parents[2] / "data" / "cases"
+CASES = Path(__file__).parents[3] / "data" / "cases"
 
 
 def cases(name: str) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from server.filter.pii_find import find_all, with_divisions
-from tests.server.filter.pii_samples import cases
+from server.filter.pii.find import find_all, with_divisions
+from tests.server.filter.pii.samples import cases
 
 NEEDED = {"mobile": 0.98, "id_card": 0.98, "bank_card": 0.98, "email": 0.98, "address": 0.9}
 
