@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from typing import Final
 
 import msgspec
-import structlog
 from yarl import URL
 
 from server.budget import Budget
@@ -14,12 +12,11 @@ from server.llm.anthropic.chunks import ReplyReader
 from server.llm.anthropic.manners import Manners
 from server.llm.anthropic.request import messages_body
 from server.llm.authorization import authorization
-from server.llm.base import Chunk, Prompt, ProviderError
+from server.llm.base import Chunk, Prompt
 from server.llm.base_address import call_address
 from server.llm.endpoint import ModelEndpoint
 from server.llm.http_call import HttpOrigin, Outgoing, tracing
-
-_log = structlog.get_logger(__name__)
+from server.llm.learning import Body, Learning
 
 API_VERSION: Final = "2023-06-01"
 """The form of requests and replies. The one after it takes no temperature of any model; a header
@@ -30,9 +27,7 @@ class AnthropicHttpProvider:
     """A :class:`~server.llm.base.Backend`; time-outs as :class:`~server.llm.http_call.HttpOrigin` keeps them.
 
     Beside its connections it keeps one thing between calls: the model's
-    :class:`~server.llm.anthropic.manners.Manners`. A call that is refused for want of
-    them is made once more, in the way that the refusal asks for, and later ones are made
-    that way at once.
+    :class:`~server.llm.anthropic.manners.Manners`.
     """
 
     def __init__(self, endpoint: ModelEndpoint, *, wall_clock: Callable[[], float] = time.time) -> None:
@@ -42,29 +37,13 @@ class AnthropicHttpProvider:
         self._origin = HttpOrigin(
             endpoint.name, endpoint.settings, overrides=endpoint.side.errors, wall_clock=wall_clock
         )
-        self._manners = Manners()
+        self._learning = Learning(endpoint.name, Manners())
 
-    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
+    def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Backend.generate`."""
-        endpoint = self._endpoint
-        if not endpoint.takes(prompt):
-            raise endpoint.refusal_of_picture()
-        manners = self._manners
-        while True:
-            body = self._body(prompt, manners)
-            try:
-                async with aclosing(self._ask(prompt, body, budget, key)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-                return
-            except ProviderError as error:
-                # A refusal comes before the first chunk. Each round knows more than the one
-                # before, and there is little to know, so this comes to an end.
-                learnt = manners.after(error, body)
-                if learnt == manners:
-                    raise
-            manners = self._manners = learnt
-            _log.warning("llm_manners_learnt", model=endpoint.name, **msgspec.structs.asdict(learnt))
+        return self._learning.generate(
+            lambda manners: self._body(prompt, manners), lambda body: self._ask(prompt, body, budget, key)
+        )
 
     async def aclose(self) -> None:
         """See :meth:`server.llm.base.Provider.aclose`."""
@@ -72,6 +51,8 @@ class AnthropicHttpProvider:
 
     def _body(self, prompt: Prompt, manners: Manners) -> dict[str, object]:
         endpoint = self._endpoint
+        if not endpoint.takes(prompt):
+            raise endpoint.refusal_of_picture()
         temperature: float | None = None
         known = endpoint.side.parameters.temperature
         if known is not None and prompt.temperature is not None and manners.bears_temperature:
@@ -84,7 +65,7 @@ class AnthropicHttpProvider:
             extra=endpoint.settings.extra_body,
         )
 
-    def _ask(self, prompt: Prompt, body: dict[str, object], budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
+    def _ask(self, prompt: Prompt, body: Body, budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
         endpoint = self._endpoint
         headers = {
             "anthropic-version": API_VERSION,

@@ -1,23 +1,20 @@
 """Any server with an OpenAI-style ``/chat/completions``, over HTTP."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
 from urllib.parse import urlsplit, urlunsplit
 
-import structlog
 from yarl import URL
 
 from server.budget import Budget
 from server.llm.authorization import authorization
-from server.llm.base import Chunk, Prompt, ProviderError
+from server.llm.base import Chunk, Prompt
 from server.llm.endpoint import ModelEndpoint
 from server.llm.http_call import HttpOrigin, Outgoing, tracing
+from server.llm.learning import Body, Learning
 from server.llm.openai.chunks import ReplyReader
 from server.llm.openai.manners import Manners
 from server.llm.openai.request import OpenAiRequest
-
-_log = structlog.get_logger(__name__)
 
 
 class OpenAiHttpProvider:
@@ -26,8 +23,7 @@ class OpenAiHttpProvider:
     It always asks for a stream: some models think, or answer at length, in no other way.
 
     Beside its connections it keeps one thing between calls: the model's
-    :class:`~server.llm.openai.manners.Manners`. A call that is refused for want of them
-    is made once more as the refusal asks for, and later ones are made that way at once.
+    :class:`~server.llm.openai.manners.Manners`.
     """
 
     def __init__(self, endpoint: ModelEndpoint, *, wall_clock: Callable[[], float] = time.time) -> None:
@@ -38,33 +34,16 @@ class OpenAiHttpProvider:
         self._origin = HttpOrigin(
             endpoint.name, endpoint.settings, overrides=endpoint.side.errors, wall_clock=wall_clock
         )
-        self._manners = Manners()
+        self._learning = Learning(endpoint.name, Manners())
 
-    async def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
+    def generate(self, prompt: Prompt, budget: Budget, key: str = "") -> AsyncGenerator[Chunk, None]:
         """See :meth:`server.llm.base.Backend.generate`."""
-        wanted = self._request.streamed(prompt)
-        while True:
-            manners = self._manners
-            body = manners.shown(wanted)
-            try:
-                async with aclosing(self._ask(prompt, body, budget, key)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-                return
-            except ProviderError as error:
-                # Only refusals teach, and those come before the first chunk.
-                learnt = manners.after(error, body)
-                if learnt == manners:
-                    raise
-            self._manners = learnt
-            _log.warning(
-                "llm_manners_learnt",
-                model=self._endpoint.name,
-                refuses=sorted(learnt.refuses),
-                max_tokens=learnt.max_tokens,
-            )
+        return self._learning.generate(
+            lambda manners: manners.shown(self._request.streamed(prompt)),
+            lambda body: self._ask(prompt, body, budget, key),
+        )
 
-    def _ask(self, prompt: Prompt, body: Mapping[str, object], budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
+    def _ask(self, prompt: Prompt, body: Body, budget: Budget, key: str) -> AsyncGenerator[Chunk, None]:
         side = self._endpoint.side
         headers = {**self._endpoint.settings.extra_headers, **tracing(prompt), **authorization(side.auth, key)}
         request = Outgoing(self._url, self._request.encoded(body), headers, key)
