@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from program.secret import Secret
 from server.routing.key_files import keys_in
 from server.settings import KeySettings, ModelSettings
 
@@ -13,9 +14,21 @@ def check_keys(name: str, settings: ModelSettings) -> None:
     """Raises ``ValueError`` for an entry that cannot work; the message begins with its field."""
     if settings.keys and settings.api_key:
         raise ValueError(f"models.{name}.keys: stands in the place of `api_key`, which is set too; remove one of them")
-    for index, entry in enumerate(settings.keys):
-        if not texts_of(entry):
-            raise ValueError(f"models.{name}.keys[{index}].secret: holds no key; put one into it, or remove the entry")
+    places: dict[str, str] = {}
+    for place, entry in entries(settings):
+        texts = texts_of(entry)
+        field = "api_key" if place == "api_key" else f"{place}.secret"
+        if not texts and (settings.keys or _is_set(entry.secret)):
+            raise ValueError(f"models.{name}.{field}: holds no key; put one into it, or remove the entry")
+        for text in texts:
+            if text in places:
+                raise ValueError(f"models.{name}.{field}: is the key of {places[text]} too; remove one of them")
+        places.update(dict.fromkeys(texts, place))
+
+
+def _is_set(secret: Secret) -> bool:
+    """Whether somebody has written that there is a key, be it in a file or variable that turns out to be empty."""
+    return bool(secret or secret.reference)
 
 
 def path_of(entry: KeySettings) -> str:
@@ -29,7 +42,7 @@ def texts_of(entry: KeySettings) -> tuple[str, ...]:
     text = entry.secret.reveal()
     if path_of(entry):
         return keys_in(text)
-    return (text,) if text else ()
+    return (text,) if text.strip() else ()
 
 
 def entries(settings: ModelSettings) -> Iterator[tuple[str, KeySettings]]:
