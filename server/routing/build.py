@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from server.budget import Clock
 from server.llm.base import Backend, Prompt
 from server.routing.base import Limiter, ModelObserver
-from server.routing.checks import check_spending
-from server.routing.key_entries import check_keys, entries, path_of, texts_of
+from server.routing.checks import check_routing
+from server.routing.key_entries import entries, path_of, texts_of
 from server.routing.key_files import KeyFiles
 from server.routing.keys import KeyPool, KeySource, QuotaGroup
 from server.routing.model import Model
@@ -48,7 +48,7 @@ async def routing(
     Raises:
         ValueError: for an entry that cannot work. The message begins with its field.
     """
-    check_spending(settings)
+    check_routing(settings)
     entry = settings.routing
     names = Names(settings.models, settings.splits, random=random)
     files = KeyFiles(entry.reread_keys_seconds, observer, clock=clock, wall_clock=wall_clock, sleep=sleep)
@@ -89,7 +89,6 @@ def _pool(
     observer: ModelObserver,
 ) -> KeyPool:
     """The keys of a model. A quota group that two models name is the same account."""
-    check_keys(name, settings)
     pool = KeyPool(name, routing_settings, observer.keys_usable)
     for place, entry in entries(settings):
         account = entry.quota_group or f"models.{name}"

@@ -3,11 +3,10 @@
 import random
 from collections.abc import Iterator, Mapping
 
-from server.routing.checks import check_spending
-from server.routing.key_entries import check_keys, entries, texts_of
+from server.routing.checks import check_routing
+from server.routing.key_entries import entries, texts_of
 from server.routing.limit_words import all_in_words
 from server.routing.limits import claim_of
-from server.routing.rules import compile_intents
 from server.routing.splits import Names
 from server.settings import AssistantSettings, ModelSettings, Settings
 
@@ -19,16 +18,15 @@ def describe(settings: Settings) -> Iterator[str]:
         ValueError: as :func:`server.routing.build.routing`.
     """
     Names(settings.models, settings.splits, random=random.random)
-    for name, model in settings.models.items():
-        check_keys(name, model)
-    check_spending(settings)
+    check_routing(settings)
     for name, assistant in settings.assistants.items():
-        compile_intents(name, assistant.intents)
         own = _in_order((assistant.model, *assistant.fallback_models), settings)
         yield f"would answer as assistants/{name} with {own}"
         for intent, entry in assistant.intents.items():
             if entry.models:
                 yield f"would answer assistants/{name}, intent {intent}, with {_in_order(entry.models, settings)}"
+        if assistant.classifier.model:
+            yield f"would ask {assistant.classifier.model} for the intents of assistants/{name} that no rule chooses"
     for name in _used(settings.assistants, settings):
         yield _keys_in_words(name, settings.models[name])
     for name, model in settings.models.items():
@@ -55,6 +53,8 @@ def _used(assistants: Mapping[str, AssistantSettings], settings: Settings) -> tu
         names = [entry.model, *entry.fallback_models]
         for intent in entry.intents.values():
             names += intent.models
+        if entry.classifier.model:
+            names.append(entry.classifier.model)
         for name in names:
             split = settings.splits.get(name)
             found.update(dict.fromkeys(split.weights if split is not None else (name,)))

@@ -44,8 +44,10 @@ def compile_rules(entry: IntentSettings) -> tuple[Rule, ...]:
     """The rules that are set; all of them must hold. Empty: the intent has no rules.
 
     Raises:
-        ValueError: for a pattern that cannot be used. The message begins with the field.
+        ValueError: for a pattern that cannot be used, or lengths that no question has. The message begins with
+            the field.
     """
+    _check_lengths(entry)
     rules: list[Rule] = []
     if entry.min_characters or entry.max_characters:
         most = entry.max_characters or MAX_CHARACTERS
@@ -61,6 +63,13 @@ def compile_rules(entry: IntentSettings) -> tuple[Rule, ...]:
         found = _patterns(entry.patterns)
         rules.append(lambda text, _: any(search(text) for search in found))
     return tuple(rules)
+
+
+def _check_lengths(entry: IntentSettings) -> None:
+    if entry.max_characters and entry.min_characters > entry.max_characters:
+        raise ValueError(f"min_characters: is above max_characters ({entry.max_characters}), so that nothing fits both")
+    if entry.min_characters > MAX_CHARACTERS:
+        raise ValueError(f"min_characters: must be at most {MAX_CHARACTERS}, which is what rules look at")
 
 
 def _words(words: Sequence[str]) -> re.Pattern[str]:

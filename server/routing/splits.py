@@ -1,6 +1,7 @@
 """Which models stand behind the names that a prompt gives. Pure."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -78,6 +79,11 @@ class Names:
         field = f"splits.{name}"
         if name in self._models:
             raise ValueError(f"{field}: a model has that name too; give the split another one")
+        for model, weight in entry.weights.items():
+            if not math.isfinite(weight):
+                raise ValueError(f"{field}.weights.{model}: must be a finite number, and is {weight}")
+        if not math.isfinite(sum(entry.weights.values())):
+            raise ValueError(f"{field}.weights: are too large to be added up; use shares such as 95 and 5")
         if not any(weight > 0 for weight in entry.weights.values()):
             raise ValueError(f"{field}.weights: must have a model with a weight above 0; add one")
         for model, weight in entry.weights.items():
