@@ -25,6 +25,7 @@ from server.llm.failure_lines import plain_word
 from server.llm.failures import without_key
 from server.llm.grpc_channel import Channels, Endpoint
 from server.llm.grpc_failures import RpcStatus, failure_of, status_of
+from server.llm.patience import Patience
 from server.llm.reply import Reply
 from server.llm.watchdog import Watchdog
 from server.settings import ModelSettings
@@ -38,12 +39,6 @@ Metadata = Sequence[tuple[str, str]]
 
 Explain = Callable[[RpcStatus, bool], ProviderError]
 """The error for a status, and whether a message had come before it."""
-
-END_GRACE_SECONDS: Final = 2.0
-"""How long the call may take to end after the finish reason: the reply is whole without what is left."""
-
-DRAIN_SECONDS: Final = 0.1
-"""How long it may take after the last word. In time, the backend sees a call that ended and not one that was left."""
 
 
 class Shape(enum.Enum):
@@ -213,11 +208,10 @@ class GrpcLine:
         """
         try:
             async with self._places.taken(budget):
-                whole = budget.part(self._settings.total_seconds)
-                first = whole.part(self._settings.first_token_seconds)
+                patience = Patience(self._settings, budget)
                 async with (
-                    self._opened(method, request, whole, key, metadata) as incoming,
-                    aclosing(self._read(incoming, reader, first, whole)) as chunks,
+                    self._opened(method, request, patience.whole, key, metadata) as incoming,
+                    aclosing(self._read(incoming, reader, patience)) as chunks,
                 ):
                     async for chunk in chunks:
                         yield chunk
@@ -288,11 +282,11 @@ class GrpcLine:
             raise ProviderError(ErrorClass.AUTH, "the key holds characters that cannot be sent")
 
     async def _read(
-        self, incoming: Incoming[M], reader: MessageReader[M], first: Budget, whole: Budget
+        self, incoming: Incoming[M], reader: MessageReader[M], patience: Patience
     ) -> AsyncGenerator[Chunk, None]:
         while True:
             try:
-                message = await incoming.next(self._patience(reader, first, whole))
+                message = await incoming.next(patience.seconds(reader))
             except ProviderError:
                 if reader.finished:
                     break
@@ -310,16 +304,6 @@ class GrpcLine:
         if reader.unknown_finish:
             _log.warning("llm_finish_reason_unknown", model=self._name, finish_reason=plain_word(reader.unknown_finish))
         yield last
-
-    def _patience(self, reader: MessageReader[M], first: Budget, whole: Budget) -> float:
-        """Seconds that the next message may take."""
-        if reader.done:
-            return whole.within(DRAIN_SECONDS)
-        if reader.finished:
-            return whole.within(END_GRACE_SECONDS)
-        if reader.arrived:
-            return whole.within(self._settings.idle_seconds)
-        return first.remaining()
 
 
 class _OneAnswer:

@@ -22,16 +22,11 @@ from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
 from server.llm.call_places import CallPlaces
 from server.llm.failure_lines import plain_word
 from server.llm.failures import MAX_SAID, failure_of, without_key
+from server.llm.patience import Patience
 from server.llm.watchdog import Watchdog
 from server.settings import ModelSettings
 
 _log = structlog.get_logger(__name__)
-
-END_GRACE_SECONDS: Final = 2.0
-"""How long the token counts may take after the finish reason: the reply is whole without them."""
-
-DRAIN_SECONDS: Final = 0.1
-"""How long the body may take to end after its last word. In time, the connection can be used again."""
 
 MAX_ERROR_BYTES: Final = 64 << 10
 """Bytes of an error body that are read."""
@@ -117,11 +112,10 @@ class HttpOrigin:
         """
         try:
             async with self._places.taken(budget):
-                whole = budget.part(self._settings.total_seconds)
-                first = whole.part(self._settings.first_token_seconds)
-                async with self._answer(request, first) as response, _watched(response) as watchdog:
+                patience = Patience(self._settings, budget)
+                async with self._answer(request, patience.first) as response, _watched(response) as watchdog:
                     while not (reader.done and response.content.at_eof()):
-                        watchdog.expect(self._patience(reader, first, whole))
+                        watchdog.expect(patience.seconds(reader))
                         data = await self._next(response, reader, watchdog)
                         # Nobody is late while the caller has the chunk.
                         watchdog.rest()
@@ -203,16 +197,6 @@ class HttpOrigin:
                 trust_env=False,
             )
         return self._session
-
-    def _patience(self, reader: Reader, first: Budget, whole: Budget) -> float:
-        """Seconds that the next bytes may take."""
-        if reader.done:
-            return whole.within(DRAIN_SECONDS)
-        if reader.finished:
-            return whole.within(END_GRACE_SECONDS)
-        if reader.arrived:
-            return whole.within(self._settings.idle_seconds)
-        return first.remaining()
 
     async def _next(self, response: aiohttp.ClientResponse, reader: Reader, watchdog: Watchdog) -> bytes:
         """Everything that has arrived; empty at the end.
