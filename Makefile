@@ -73,7 +73,7 @@ chaos: $(STAMP)/dev ## Kills server and adapter at random, at least 30 times, an
 
 fuzz: $(STAMP)/dev $(STAMP)/fuzz ## Tries the word filter on half a million random cuts, a million hostile characters, and what a fuzzer finds.
 	@FILTER_CUTS=500000 HOSTILE_CHARACTERS=1048576 $(BIN)/python -m pytest -q --timeout 3600 \
-	  tests/server/filter/test_word_stream.py tests/server/filter/test_both_passes.py \
+	  tests/server/filter/test_word_stream.py tests/server/filter/test_passes.py tests/server/filter/test_pattern_stream.py \
 	  tests/server/filter/test_rendering.py tests/server/filter/test_hostile_texts.py
 	@for harness in fold matcher stream; do \
 	  $(VENV)/fuzz/bin/python -m tests.fuzz.atheris_filter $$harness -max_total_time=$(FUZZ_SECONDS) -max_len=512 || exit 1; \

@@ -19,6 +19,7 @@ from server.filter.pii.external import HttpRecogniser
 from server.filter.pii.guard import PiiGuard
 from server.filter.policy import policies_of
 from server.filter.screening import ListScreener
+from server.filter.text_pattern import patterns_of
 from server.filter.word_stream import Words
 from server.ops.metrics import Metrics
 from server.settings import FilterSettings, PiiSettings, Settings
@@ -40,31 +41,32 @@ class Filtering(msgspec.Struct, frozen=True):
 async def filtering(settings: Settings, audit: AuditLog, metrics: Metrics) -> AsyncIterator[Filtering]:
     """Reads the lists, brings back what administrators changed, and watches the files while it is open.
 
-    Without lists, administrators and words that they added, nothing is looked for, and nothing is kept ready.
+    Without lists, patterns, administrators and words that they added, nothing is looked for, and nothing is kept ready.
 
     Raises:
-        ValueError: for a list or a policy that cannot be used. The message begins with the field.
+        ValueError: for a list, a pattern or a policy that cannot be used. The message begins with the field.
         StoreUnavailable: if earlier changes cannot be read.
     """
     check_filter(settings)
     policies = policies_of(settings.filter, settings.assistants)
+    patterns = patterns_of(settings.filter)
     async with AsyncExitStack() as stack:
         moderation = None
         if settings.moderation.url:
             opinions = await stack.enter_async_context(HttpModeration(settings.moderation, metrics.filter))
             moderation = Moderation(opinions, settings.moderation)
         guards = await _guards(settings, stack)
-        if not settings.filter.lists and not settings.grpc.admins and not await audit.kept():
+        if not settings.filter.lists and not patterns and not settings.grpc.admins and not await audit.kept():
             yield Filtering(ListScreener(_no_words, {}), moderation, guards, None)
             return
-        lexicons = await stack.enter_async_context(Lexicons(settings.filter, metrics.filter))
+        lexicons = await stack.enter_async_context(Lexicons(settings.filter, metrics.filter, patterns=patterns))
         administration = LexiconAdministration(lexicons, audit, policies, settings.assistants, time.time)
         stack.push_async_callback(administration.aclose)
         try:
             await administration.open()
         except LexiconRefused as error:
             raise ValueError(f"filter.lists: {error.message}") from error
-        screener = ListScreener(lexicons.words, policies, metrics.filter)
+        screener = ListScreener(lexicons.words, policies, metrics.filter, patterns=patterns)
         yield Filtering(screener, moderation, guards, administration if settings.grpc.admins else None)
 
 
@@ -98,6 +100,7 @@ def check_filter(settings: Settings) -> None:
         ValueError: as :func:`filtering`.
     """
     policies_of(settings.filter, settings.assistants)
+    patterns_of(settings.filter)
     check_moderation(settings.moderation, settings.assistants)
     for name, pii in _guarded(settings):
         _recogniser(name, pii)

@@ -609,6 +609,10 @@ class ModelSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     base_url: Annotated[str, Meta(description="HTTP: the address before `/chat/completions`. Empty: the preset's.")] = (
         ""
     )
+    plain_http: Annotated[
+        bool,
+        Meta(description="HTTP: allows sending a key to another machine without TLS. For a closed network only."),
+    ] = False
     target: Annotated[str, Meta(description="gRPC: the address as `host:port`. Empty: the preset's.")] = ""
     tls: Annotated[
         bool | None,
@@ -827,13 +831,52 @@ class PolicySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "（已隐去）"
 
 
+class PatternSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A regular expression that is looked for beside the word lists."""
+
+    pattern: Annotated[
+        str,
+        Meta(
+            description="In RE2's way of writing, without `^`, `$`, `\\A` and `\\z`; `(?i)` at its beginning for upper and lower case alike. The text is not folded for it. Needs the package google-re2.",
+            min_length=1,
+            max_length=1000,
+        ),
+    ]
+    tag: Annotated[
+        str,
+        Meta(
+            description="What kind of words it finds, for the policy and the metrics. Empty: the pattern's name.",
+            pattern=r"^[\w.-]{0,64}$",
+        ),
+    ] = ""
+    action: Annotated[
+        Literal["", "pass", "flag", "mask", "replace", "hand_over", "block"],
+        Meta(description="What it leads to, before what the policy says of its tag. Empty: what the policy says."),
+    ] = ""
+    direction: Annotated[
+        Literal["both", "input", "output"],
+        Meta(description="`input`: in what people say. `output`: in what models say."),
+    ] = "both"
+    replacement: Annotated[
+        str, Meta(description="What `replace` puts in its place. Empty: the policy's.", max_length=64)
+    ] = ""
+    max_characters: Annotated[
+        int,
+        Meta(
+            description="Characters of a match at the most; longer ones are not found. So many characters of a reply may have to wait.",
+            ge=1,
+            le=200,
+        ),
+    ] = 40
+
+
 class FilterSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Words that are looked for in what people say and in what models say."""
 
     lists: Annotated[
         tuple[str, ...],
         Meta(
-            description="Word lists: files (`.txt`, `.csv`, `.json`), or folders of them. They may change while the server runs. Empty: nothing is looked for."
+            description="Word lists: files (`.txt`, `.csv`, `.json`), or folders of them. They may change while the server runs. Empty: no words are looked for."
         ),
     ] = ()
     reload_seconds: Annotated[float, Meta(description="Seconds between two looks whether a list changed.", gt=0)] = 5.0
@@ -847,6 +890,13 @@ class FilterSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
         dict[str, PolicySettings],
         Meta(description="What words mean, by name; assistants choose one with `filter_policy`."),
     ] = field(default_factory=lambda: {"default": PolicySettings()})
+    patterns: Annotated[
+        dict[str, PatternSettings],
+        Meta(
+            description="Regular expressions by name, for every assistant that has a policy. Each is one more pass over every text.",
+            max_length=100,
+        ),
+    ] = field(default_factory=dict)
 
 
 class ModerationSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

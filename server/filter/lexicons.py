@@ -19,6 +19,7 @@ from server.filter.list_files import FileState, find_lists
 from server.filter.list_rows import MAX_LEVEL, MAX_REPLACEMENT, TAG, ListError, RowReader
 from server.filter.occurrences import occurrences
 from server.filter.snapshot import ListedRows, Snapshot, TaggedRows
+from server.filter.text_pattern import TextPattern
 from server.settings import FilterSettings
 
 _log = structlog.get_logger(__name__)
@@ -38,13 +39,19 @@ class Lexicons:
         settings: FilterSettings,
         observer: FilterObserver | None = None,
         *,
+        patterns: Sequence[TextPattern] = (),
         build: Build = build_lists,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Args: who reads the files and makes them ready; what counts the seconds, and waits."""
+        """Args:
+        patterns: told with the words of a text that is tried.
+        build: reads the files and makes them ready.
+        clock, sleep: what counts the seconds, and waits.
+        """
         self._settings = settings
         self._observer = observer or Unobserved()
+        self._patterns = patterns
         self._build = build
         self._clock = clock
         self._sleep = sleep
@@ -122,7 +129,7 @@ class Lexicons:
 
     def occurrences(self, text: str, direction: Direction) -> Sequence[Occurrence]:
         """See :meth:`server.filter.base.ChangeableLexicon.occurrences`."""
-        return occurrences(self.current, text, direction)
+        return occurrences(self.current, text, direction, self._patterns)
 
     async def lay_over(self, overlay: Overlay) -> Loaded:
         """See :meth:`server.filter.base.ChangeableLexicon.lay_over`."""

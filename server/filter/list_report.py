@@ -6,10 +6,11 @@ from typing import Final, NamedTuple
 
 import rjieba
 
-from server.filter.both_passes import stream_of
 from server.filter.compiled import Compiled
 from server.filter.list_rows import ListError, Row
 from server.filter.logged_texts import LoggedText
+from server.filter.passes import stream_of
+from server.filter.text_pattern import TextPattern
 
 MAX_TOLD: Final = 50
 """Words and lines of each kind that are told; the rest is counted."""
@@ -46,12 +47,12 @@ def findings(rows: Sequence[Row], refused: Sequence[ListError]) -> Iterator[Find
     yield from _told("the same as an earlier word once they are folded", _doubles(rows))
 
 
-def hits(words: Compiled, texts: Iterable[LoggedText]) -> Hits:
-    """Runs lists over texts, as the filter would."""
+def hits(words: Compiled, texts: Iterable[LoggedText], patterns: Sequence[TextPattern] = ()) -> Hits:
+    """Runs lists and patterns over texts, as the filter would."""
     count = hit = characters = 0
     by_entry: Counter[tuple[str, str, str]] = Counter()
     for text, direction in texts:
-        found = stream_of(words, direction).close(text).hits
+        found = stream_of(words, direction, patterns).close(text).hits
         count += 1
         hit += bool(found)
         characters += len(text)

@@ -1,16 +1,17 @@
-"""Word lists and a policy at work: for whole texts, and for texts that come in pieces."""
+"""Word lists, patterns and a policy at work: for whole texts, and for texts that come in pieces."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from server.filter.base import FilterObserver, Screened, Screening, TextStream, Unobserved
-from server.filter.both_passes import BothPasses, stream_of
 from server.filter.entries import Action, Direction, Hit
+from server.filter.passes import Pass, stream_of
 from server.filter.policy import Policy
 from server.filter.rendering import Rendering
-from server.filter.word_stream import Decided, Words, WordStream
+from server.filter.text_pattern import TextPattern
+from server.filter.word_stream import Decided, Words
 
 _log = structlog.get_logger(__name__)
 
@@ -19,38 +20,54 @@ MAX_LOGGED: Final = 20
 
 
 class ListScreener:
-    """A :class:`~server.filter.base.Screener` with word lists."""
+    """A :class:`~server.filter.base.Screener` with word lists and patterns."""
 
     def __init__(
-        self, words: Callable[[], Words], policies: Mapping[str, Policy], observer: FilterObserver | None = None
+        self,
+        words: Callable[[], Words],
+        policies: Mapping[str, Policy],
+        observer: FilterObserver | None = None,
+        *,
+        patterns: Sequence[TextPattern] = (),
     ) -> None:
         """Args:
         words: gives the lists as they are now.
         policies: by the name of the assistant; others are not looked at.
         """
         self._words = words
+        self._patterns = patterns
         self._policies = policies
         self._observer = observer or Unobserved()
 
     def screening(self, assistant: str) -> Screening:
         """See :meth:`server.filter.base.Screener.screening`."""
         policy = self._policies.get(assistant)
-        return PASSING if policy is None else ListScreening(self._words(), policy, assistant, self._observer)
+        if policy is None:
+            return PASSING
+        return ListScreening(self._words(), self._patterns, policy, assistant, self._observer)
 
 
 class ListScreening:
     """A :class:`~server.filter.base.Screening` with one state of the lists."""
 
-    def __init__(self, words: Words, policy: Policy, assistant: str, observer: FilterObserver) -> None:
+    def __init__(
+        self,
+        words: Words,
+        patterns: Sequence[TextPattern],
+        policy: Policy,
+        assistant: str,
+        observer: FilterObserver,
+    ) -> None:
         """Args: the assistant's name is for the log."""
         self._words = words
+        self._patterns = patterns
         self._policy = policy
         self._assistant = assistant
         self._observer = observer
 
     def check(self, text: str, direction: Direction) -> Screened:
         """See :meth:`server.filter.base.Screening.check`."""
-        decided = stream_of(self._words, direction).close(text)
+        decided = stream_of(self._words, direction, self._patterns).close(text)
         if not decided.hits:
             return Screened(text)
         action_of = self._policy.actions(direction)
@@ -63,23 +80,24 @@ class ListScreening:
         """See :meth:`server.filter.base.Screening.stream`."""
         actions = self._policy.actions(direction)
         rendering = Rendering(actions, self._policy.replacement)
-        return _ListStream(stream_of(self._words, direction), rendering, self._report(direction))
+        found = stream_of(self._words, direction, self._patterns)
+        return _ListStream(found, rendering, self._report(direction))
 
     def _report(self, direction: Direction) -> "_Report":
         return _Report(self._assistant, direction, self._policy, self._observer)
 
 
 class _ListStream:
-    def __init__(self, words: WordStream | BothPasses, rendering: Rendering, report: "_Report") -> None:
-        self._words = words
+    def __init__(self, found: Pass, rendering: Rendering, report: "_Report") -> None:
+        self._found = found
         self._rendering = rendering
         self._report = report
 
     def feed(self, text: str) -> Screened:
-        return self._render(self._words.feed(text))
+        return self._render(self._found.feed(text))
 
     def close(self) -> Screened:
-        return self._render(self._words.close())
+        return self._render(self._found.close())
 
     def _render(self, decided: Decided) -> Screened:
         rendered = self._rendering.apply(decided)

@@ -10,10 +10,10 @@ import atheris
 
 with atheris.instrument_imports(include=["server.filter"]):
     from server.filter.automaton import build_matcher
-    from server.filter.both_passes import stream_of
     from server.filter.entries import Action, Direction, Entry, Pattern
     from server.filter.fold import Folded, fold_characters, fold_word
     from server.filter.matcher import Prefixes
+    from server.filter.passes import stream_of
     from server.filter.plain_matcher import PlainMatcher
     from server.filter.rendering import Rendering
 

@@ -6,9 +6,9 @@ from itertools import groupby
 
 import pytest
 
-from server.filter.both_passes import BothPasses, stream_of
 from server.filter.entries import Direction, Entry, Pattern
 from server.filter.fold import MAX_REPEATS, Folded
+from server.filter.passes import Passes, stream_of
 from server.filter.word_stream import WordStream
 from tests.server.filter.lists import SmallList, found, small_list
 from tests.server.filter.test_word_stream import CUTS, cut, random_list
@@ -28,7 +28,7 @@ def repeating(words: SmallList) -> SmallList:
 
 
 def streamed(words: SmallList, pieces: Sequence[str]) -> tuple[str, list[tuple[str, int, int]]]:
-    stream, sent, hits = BothPasses(words, Direction.INPUT), "", []
+    stream, sent, hits = stream_of(words, Direction.INPUT), "", []
     for decided in [*map(stream.feed, pieces), stream.close()]:
         for hit in decided.hits:
             assert len(sent) <= hit.start < len(sent) + len(decided.text)
@@ -103,12 +103,12 @@ def test_what_is_said_once_must_still_be_a_word_of_its_own() -> None:
 def test_one_pass_is_enough_where_nobody_asks() -> None:
     words = small_list([("代开", "any")])
     assert isinstance(stream_of(words, Direction.INPUT), WordStream)
-    assert isinstance(stream_of(repeating(words), Direction.INPUT), BothPasses)
+    assert isinstance(stream_of(repeating(words), Direction.INPUT), Passes)
 
 
 def test_what_is_held_of_repetitions_is_bounded() -> None:
     words = repeating(small_list([("代开", "any")]))
-    stream = BothPasses(words, Direction.OUTPUT)
+    stream = stream_of(words, Direction.OUTPUT)
     shown = sum(len(stream.feed("代").text) for _ in range(500))
     assert 500 - shown <= MAX_REPEATS
 
