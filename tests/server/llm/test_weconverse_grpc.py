@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from server.budget import Budget
@@ -101,11 +102,18 @@ async def test_a_failure_in_the_middle_is_no_end() -> None:
 
 
 async def test_the_deadline_is_the_budget() -> None:
-    async with FakeService(scripted(Pieces())) as fake:
+    first, second = Pieces(), Pieces()
+    first.say("好", None)
+    answers = iter([first, second])
+    async with FakeService(lambda request: aiter(next(answers))) as fake:
+        provider = backend(fake.target)
+        # Once there is a connection, making it takes nothing of the time.
+        async with aclosing(provider.generate(PROMPT, Budget(10))) as chunks:
+            assert await texts(chunks, 1) == "好"
         with pytest.raises(ProviderError) as caught:
-            await read(backend(fake.target), seconds=0.5)
+            await read(provider, msgspec.structs.replace(PROMPT, request_id="another"), seconds=0.5)
         assert caught.value.kind is ErrorClass.TIMEOUT
-        left = next(call for call in fake.calls if call.method == "StreamConverse").timeout
+        left = [call for call in fake.calls if call.method == "StreamConverse"][-1].timeout
         assert left is not None
         assert 0 < left <= 0.5
 

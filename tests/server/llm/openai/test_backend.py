@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -235,11 +234,9 @@ async def test_nobody_waits_for_a_body_that_does_not_end() -> None:
         await request.say(SERVED)
         await hangs(request)
 
-    async with serve(lingers) as upstream, provider_for(upstream.url) as provider:
-        began = time.monotonic()
-        taken, _ = await take(provider)
+    async with serve(lingers) as upstream, provider_for(upstream.url) as provider, asyncio.timeout(10):
+        taken, _ = await take(provider, Budget(900))
     assert taken.complete
-    assert time.monotonic() - began < 2
 
 
 async def test_a_finish_reason_is_enough() -> None:
@@ -293,10 +290,10 @@ async def test_comments_roles_and_empty_pieces_are_no_first_text() -> None:
             await asyncio.sleep(0.02)
 
     async with serve(chatters) as upstream, provider_for(upstream.url, first_token_seconds=0.2) as provider:
-        began = time.monotonic()
-        error = await failing(provider)
+        async with asyncio.timeout(10):
+            error = await failing(provider, Budget(900))
         assert error.kind is ErrorClass.TIMEOUT
-        assert 0.15 < time.monotonic() - began < 5
+        assert "the first text took too long" in error.detail
 
 
 async def test_thoughts_count_as_first_text_and_comments_keep_a_pause_alive() -> None:
@@ -340,10 +337,9 @@ async def test_the_whole_takes_too_long() -> None:
 async def test_the_budget_goes_before_every_setting() -> None:
     async with serve(drips, hangs) as upstream, provider_for(upstream.url) as provider:
         for _ in range(2):
-            began = time.monotonic()
-            taken, _ = await take(provider, Budget(0.2))
+            async with asyncio.timeout(10):
+                taken, _ = await take(provider, Budget(0.2))
             assert taken.error is ErrorClass.TIMEOUT
-            assert time.monotonic() - began < 5
 
 
 async def test_a_slow_caller_is_not_a_silent_server() -> None:
