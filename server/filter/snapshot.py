@@ -3,7 +3,6 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import overload
 
 import msgspec
 
@@ -12,6 +11,7 @@ from server.filter.base import ListedEntry, Overlay
 from server.filter.compiled import Compiled
 from server.filter.entries import Pattern
 from server.filter.matcher import Beginnings, Match, Matcher, Prefixes
+from server.filter.numbered import Numbered
 
 
 class Snapshot:
@@ -45,7 +45,7 @@ class Snapshot:
         return Pattern(pattern.word) if pattern.word in self.overlay.withdrawn else pattern
 
 
-class TaggedRows(Sequence[ListedEntry]):
+class TaggedRows(Numbered[ListedEntry]):
     """The rows of one tag without those of withdrawn words, made when they are asked for."""
 
     def __init__(self, lists: Compiled, withdrawn: frozenset[str], tag: str) -> None:
@@ -57,19 +57,11 @@ class TaggedRows(Sequence[ListedEntry]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, number: int) -> ListedEntry: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[ListedEntry]: ...
-
-    def __getitem__(self, number: int | slice) -> ListedEntry | list[ListedEntry]:
-        if isinstance(number, slice):
-            return [self._lists.row(row) for row in self._rows[number]]
+    def _at(self, number: int) -> ListedEntry:
         return self._lists.row(self._rows[number])
 
 
-class ListedRows(Sequence[ListedEntry]):
+class ListedRows(Numbered[ListedEntry]):
     """The rows of lists without those of withdrawn words, made when they are asked for."""
 
     def __init__(self, lists: Compiled, withdrawn: frozenset[str]) -> None:
@@ -81,19 +73,7 @@ class ListedRows(Sequence[ListedEntry]):
     def __len__(self) -> int:
         return self._lists.rows - len(self._gone)
 
-    @overload
-    def __getitem__(self, number: int) -> ListedEntry: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[ListedEntry]: ...
-
-    def __getitem__(self, number: int | slice) -> ListedEntry | list[ListedEntry]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if number < 0:
-            number += len(self)
-        if not 0 <= number < len(self):
-            raise IndexError(number)
+    def _at(self, number: int) -> ListedEntry:
         return self._lists.row(number + bisect_right(self._gone, number))
 
 

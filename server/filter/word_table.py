@@ -3,13 +3,15 @@
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Final, overload
+from typing import Final
+
+from server.filter.numbered import Numbered
 
 _PIECE: Final = 1 << 16
 """Characters that are decoded at a time: the interpreter is not kept from other threads for long."""
 
 
-class WordTable(Sequence[str]):
+class WordTable(Numbered[str]):
     """Strings by their number. Immutable."""
 
     __slots__ = ("_ends", "_text")
@@ -22,19 +24,7 @@ class WordTable(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-
-    def __getitem__(self, number: int | slice) -> str | list[str]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if number < 0:
-            number += len(self)
-        if not 0 <= number < len(self):
-            raise IndexError(number)
+    def _at(self, number: int) -> str:
         return self._text[self._ends[number] : self._ends[number + 1]]
 
     def __iter__(self) -> Iterator[str]:
