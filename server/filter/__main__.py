@@ -1,15 +1,17 @@
-"""``python -m server.filter import|report|test|dry-run``: word lists at the desk, before they go live.
+"""``python -m server.filter import|report|test|dry-run``: word lists and patterns at the desk, before they go live.
 
 Exit codes: 0, nothing was found; 1, something was; 2, it could not be done.
 """
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from program.settings import SettingsError, load
 from server.filter.base import Why
 from server.filter.building import Job, read_rows
 from server.filter.compiled import Compiled, compile_rows
@@ -20,6 +22,8 @@ from server.filter.list_report import Finding, Hits, findings, hits
 from server.filter.list_rows import COLUMNS, ListError, Row
 from server.filter.logged_texts import LoggedText, texts_of_database, texts_of_file
 from server.filter.occurrences import occurrences
+from server.filter.text_pattern import TextPattern, patterns_of
+from server.settings import Settings
 
 MAX_WORDS: Final = 2_000_000
 MOST_FREQUENT: Final = 50
@@ -32,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         code: int = given.run(given)
-    except (ListError, ValueError, OSError) as error:
+    except (ListError, SettingsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return code
@@ -54,7 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     dry_run = commands.add_parser("dry-run", help="count what lists find in logged texts")
     dry_run.set_defaults(run=_dry_run)
     for command in (importing, report, test, dry_run):
-        command.add_argument("lists", nargs="+", metavar="LIST", help="files, or folders of them")
+        configured = command in (test, dry_run)
+        more = "; those of --config if none is named" if configured else ""
+        command.add_argument(
+            "lists", nargs="*" if configured else "+", metavar="LIST", help=f"files, or folders of them{more}"
+        )
+    for command in (test, dry_run):
+        command.add_argument("--config", type=Path, help="the settings of the server, for their filter.patterns")
     for command in (importing, report, dry_run):
         texts = command.add_mutually_exclusive_group(required=command is dry_run)
         texts.add_argument("--texts", type=Path, help="JSON Lines: texts, or objects with `text` and `direction`")
@@ -80,11 +90,11 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _test(given: argparse.Namespace) -> int:
-    words = _compiled(given.lists)
+    words, patterns = _looked_for(given)
     direction = Direction.OUTPUT if given.direction == "output" else Direction.INPUT
     print(f"folded: {fold_word(given.text)}")
     meant = False
-    for each in occurrences(words, given.text, direction):
+    for each in occurrences(words, given.text, direction, patterns):
         action = "" if each.entry.action is None else f" {each.entry.action.name.lower()}"
         print(f"{each.start}-{each.end} {each.entry.word} [{each.entry.tag}] {each.entry.id}: {each.why.value}{action}")
         meant = meant or each.why is Why.MEANT
@@ -92,7 +102,8 @@ def _test(given: argparse.Namespace) -> int:
 
 
 def _dry_run(given: argparse.Namespace) -> int:
-    return int(_tell_hits(hits(_compiled(given.lists), _texts(given))))
+    words, patterns = _looked_for(given)
+    return int(_tell_hits(hits(words, _texts(given), patterns)))
 
 
 def _tell(rows: Sequence[Row], refused: Sequence[ListError], given: argparse.Namespace) -> int:
@@ -127,9 +138,16 @@ def _texts(given: argparse.Namespace) -> Iterator[LoggedText]:
     return texts_of_file(given.texts) if given.texts is not None else texts_of_database(given.database)
 
 
-def _compiled(lists: Sequence[str]) -> Compiled:
+def _looked_for(given: argparse.Namespace) -> tuple[Compiled, tuple[TextPattern, ...]]:
+    if given.config is None and not given.lists:
+        raise ValueError("no list is named; name files or folders, or the server's settings with --config")
+    lists: Sequence[str] = given.lists
+    patterns: tuple[TextPattern, ...] = ()
+    if given.config is not None:
+        settings = load(Settings, given.config, os.environ, "WECONVERSE_SERVER").filter
+        lists, patterns = lists or settings.lists, patterns_of(settings)
     paths = tuple(file.path for file in find_lists(lists))
-    return compile_rows(read_rows(Job(paths, MAX_WORDS, single_characters=True)))
+    return compile_rows(read_rows(Job(paths, MAX_WORDS, single_characters=True))), patterns
 
 
 def _lenient_rows(lists: Sequence[str], refused: list[ListError]) -> list[Row]:

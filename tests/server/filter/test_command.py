@@ -82,3 +82,30 @@ def test_the_example_is_a_list_without_faults(capsys: pytest.CaptureFixture[str]
 def test_what_cannot_be_read_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "gone.csv")]) == 2
     assert "cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_patterns_are_tried_with_the_settings_of_the_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("re2", reason="google-re2 is an extra")
+    (tmp_path / "a.txt").write_text("刷单\n")
+    settings = tmp_path / "server.toml"
+    settings.write_text(
+        f"[filter]\nlists = ['{tmp_path / 'a.txt'}']\n[filter.patterns.order]\npattern = 'PO-\\d+'\naction = 'mask'\n"
+    )
+    assert main(["test", "--config", str(settings), "--text", "刷单PO-12"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "folded: 刷单po12",
+        "0-2 刷单 [a] a.txt:1: meant",
+        "2-7 PO-\\d+ [order] patterns.order: meant mask",
+    ]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('"PO-1 PO-2"\n')
+    assert main(["dry-run", "--config", str(settings), "--texts", str(texts)]) == 1
+    assert "  2 PO-\\d+ [order] patterns.order\n" in capsys.readouterr().out
+    settings.write_text("[filter.patterns.order]\npattern = '^PO'\n")
+    assert main(["test", "--config", str(settings), "--text", "PO"]) == 2
+    assert capsys.readouterr().err.startswith("error: filter.patterns.order.pattern: has ^")
+    settings.write_text("[filter.patterns.order]\npattern = 'PO'\nmax_characters = 201\n")
+    assert main(["test", "--config", str(settings), "--text", "PO"]) == 2
+    assert "filter.patterns.order.max_characters" in capsys.readouterr().err
+    assert main(["test", "--text", "PO"]) == 2
+    assert "no list is named" in capsys.readouterr().err
