@@ -151,7 +151,11 @@ def test_a_check_finds_what_a_start_would_refuse(tmp_path: Path) -> None:
 
 def test_the_exit_code_of_a_check_is_that_of_a_start(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
-    file.write_text(f'[store]\npath = "{tmp_path / "t.db"}"\n[filter]\nlists = ["none.txt"]\n', encoding="utf-8")
+    file.write_text(
+        f'[grpc]\naddress = "127.0.0.1:0"\n[operations]\naddress = ""\n[store]\npath = "{tmp_path / "t.db"}"\n'
+        '[filter]\nlists = ["none.txt"]\n',
+        encoding="utf-8",
+    )
     command = [sys.executable, "-m", "server", "--config", str(file)]
     told = [subprocess.run([*command, *more], capture_output=True, text=True, cwd=ROOT) for more in (["--check"], [])]
     assert [each.returncode for each in told] == [2, 2]
