@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from program.binding import is_loopback
 from server.llm.base import NO_MODEL_TAKES_PICTURES, ErrorClass, Image, Prompt, ProviderError
 from server.llm.presets import Preset, Side, Thinking, shipped_presets
 from server.settings import ModelSettings
@@ -157,6 +158,7 @@ def _address(entry: ModelSettings, preset: Preset | None, side: Side) -> str:
         raise ValueError(f"{field}: {vendor} has no address that is the same for all; set it, such as {_example(side)}")
     if transport == "http":
         _check_base_url(address)
+        _check_plain_text(address, entry)
     elif address.startswith(("http://", "https://")):
         raise ValueError("target: must be host:port, without http:// in front; TLS is the setting tls")
     return address
@@ -190,6 +192,24 @@ def _check_base_url(address: str) -> None:
     for call in _CALLS:
         if parts.path.rstrip("/").endswith(call):
             raise ValueError(f"base_url: must end before {call}, which each call adds; leave that out")
+
+
+def _check_plain_text(address: str, entry: ModelSettings) -> None:
+    parts = urlsplit(address)
+    if parts.scheme != "http" or entry.plain_http or not has_key(entry):
+        return
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    if not is_loopback(f"{host}:{parts.port or 80}"):
+        raise ValueError(
+            f"base_url: {parts.hostname} is not on this machine, and the key would travel in plain text; use https://, "
+            "or set plain_http = true if the network is closed"
+        )
+
+
+def has_key(entry: ModelSettings) -> bool:
+    """Whether there is a key, or may be one later: a file can be empty now."""
+    secrets = (entry.api_key, *(key.secret for key in entry.keys))
+    return any(secret or secret.reference for secret in secrets)
 
 
 def _check_key(entry: ModelSettings, preset: Preset | None, side: Side, address: str) -> None:

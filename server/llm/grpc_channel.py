@@ -16,6 +16,7 @@ import grpc.aio
 from program.binding import is_loopback, split_address
 from server.budget import Budget
 from server.llm.base import ErrorClass, ProviderError
+from server.llm.endpoint import has_key
 from server.settings import ModelSettings
 
 MAX_RECEIVE_BYTES: Final = 20 << 20
@@ -44,7 +45,7 @@ class Endpoint:
         self.local: Final = _is_local(target)
         self.encrypted: Final = not self.local if settings.tls is None else settings.tls
         self.headers: Final = _headers(settings.extra_headers)
-        if not self.encrypted and not self.local and _has_key(settings):
+        if not self.encrypted and not self.local and has_key(settings):
             raise ValueError(
                 f"tls: {target} is not on this machine, and the key would travel in plain text; "
                 "leave tls unset or set it to true, or name no key"
@@ -178,12 +179,6 @@ def _is_local(target: str) -> bool:
         return is_loopback(target)
     except ValueError as error:
         raise ValueError(f"target: {error}") from None
-
-
-def _has_key(settings: ModelSettings) -> bool:
-    """Whether there is a key, or may be one later: a file can be empty now."""
-    secrets = [settings.api_key, *(key.secret for key in settings.keys)]
-    return any(secret or secret.reference for secret in secrets)
 
 
 def _headers(extra: dict[str, str]) -> tuple[tuple[str, str], ...]:

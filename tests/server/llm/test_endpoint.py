@@ -58,7 +58,7 @@ def test_the_switch_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("entry", "protocol"),
     [
-        ({"base_url": "http://h/v1"}, "openai_chat"),
+        ({"base_url": "https://h/v1"}, "openai_chat"),
         ({"transport": "grpc", "target": "h:1"}, "provider_service"),
         # HTTP is a default, and gives way where there is no choice.
         ({"preset": "triton"}, "kserve"),
@@ -74,7 +74,7 @@ def test_what_is_spoken(entry: dict[str, Any], protocol: str) -> None:
 
 
 def test_a_stranger_gets_the_parameters_and_not_the_address_of_who_speaks_the_same() -> None:
-    found = resolve(protocol="anthropic_messages", base_url="http://h/v1")
+    found = resolve(protocol="anthropic_messages", base_url="https://h/v1")
     assert found.side.auth == "x-api-key"
     assert found.side.parameters == resolve(preset="anthropic").side.parameters
     with pytest.raises(ValueError, match=r"^models\.m\.base_url: "):
@@ -105,24 +105,38 @@ def test_thoughts_are_given_back_unless_there_are_none() -> None:
         ({"preset": "weconverse"}, r"target: weconverse has no address .*such as centre\.example\.com:50051"),
         ({"base_url": "api.example.com/v1"}, r"base_url: must begin with http:// or https://"),
         ({"base_url": "http://h:99999/v1"}, r"base_url: must begin with http:// or https://"),
-        ({"base_url": "http://h/v1/chat/completions"}, r"base_url: must end before /chat/completions"),
-        ({"base_url": "http://h/messages/", "protocol": "anthropic_messages"}, r"base_url: must end before /messages"),
+        ({"base_url": "https://h/v1/chat/completions"}, r"base_url: must end before /chat/completions"),
+        ({"base_url": "https://h/messages/", "protocol": "anthropic_messages"}, r"base_url: must end before /messages"),
         ({"base_url": "http://[::1/v1"}, r"base_url: must begin with http:// or https://"),
         ({"base_url": "https://me:secret@h/v1"}, r"base_url: must not hold a user or password"),
         ({"preset": "xai", "transport": "grpc", "target": "https://api.x.ai"}, r"target: must be host:port"),
         ({"preset": "xai", "target": "api.x.ai:443"}, r'target: has no use over http; set base_url, or .*"grpc"'),
-        ({"preset": "triton", "base_url": "http://h"}, r"base_url: has no use over grpc; set target"),
+        ({"preset": "triton", "base_url": "https://h"}, r"base_url: has no use over grpc; set target"),
         ({"preset": "deepseek", "api_key": Secret("")}, r'api_key: .*set api_key = "env:DEEPSEEK_API_KEY", or keys'),
         ({"preset": "mistral", "thinking": "on"}, r"thinking: mistral has no switch to turn it on; .*extra_body"),
         ({"preset": "xai", "thinking": "off"}, r"thinking: xai has no switch to turn it off"),
-        ({"base_url": "http://h", "thinking": "on"}, r"thinking: an entry without a preset has no switch"),
+        ({"base_url": "https://h", "thinking": "on"}, r"thinking: an entry without a preset has no switch"),
         ({"preset": "triton", "pictures": "inline"}, r"pictures: kserve has no place for pictures"),
-        ({"base_url": "http://h", "extra_headers": {"x-team": "客服"}}, r"extra_headers\.x-team: must be printable"),
+        ({"base_url": "https://h", "extra_headers": {"x-team": "客服"}}, r"extra_headers\.x-team: must be printable"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_names_the_field_the_rule_and_the_remedy(entry: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=r"^models\.m\." + said):
         resolve(**entry)
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"api_key": Secret(""), "keys": (KeySettings(secret=KEY),)}, {"api_key": Secret("", "file:/keys")}]
+)
+def test_no_key_travels_in_plain_text_unless_somebody_allows_it(keys: dict[str, Any]) -> None:
+    for host in ("10.0.0.7:8000", "vllm", "localhost.example.com", "[2001:db8::1]"):
+        address = f"http://{host}/v1"
+        with pytest.raises(ValueError, match=r"^models\.m\.base_url: .* plain text; use https://, or set plain_http"):
+            resolve(base_url=address, **keys)
+        assert resolve(base_url=address, plain_http=True, **keys).address == address
+        assert resolve(base_url=address, api_key=Secret("")).address == address
+    for here in ("http://127.0.0.1:8000/v1", "http://localhost/v1", "http://[::1]:8000/v1", "https://10.0.0.7/v1"):
+        assert resolve(base_url=here, **keys).address == here
 
 
 def test_a_key_is_only_asked_for_where_the_vendor_is_called_itself() -> None:
@@ -139,7 +153,7 @@ INLINE, BY_ADDRESS = Image("image/png", data=b"\x89PNG"), Image("image/png", uri
     ("pictures", "inline", "by_address"), [("none", False, False), ("inline", True, False), ("any", True, True)]
 )
 def test_which_pictures_are_taken(pictures: str, inline: bool, by_address: bool) -> None:
-    found = resolve(base_url="http://h", pictures=pictures)
+    found = resolve(base_url="https://h", pictures=pictures)
     text = Message(Role.USER, "看图")
 
     def prompt(*images: Image) -> Prompt:

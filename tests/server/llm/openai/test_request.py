@@ -37,7 +37,7 @@ COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 def request_for(**entry: Any) -> OpenAiRequest:
     azure = {"base_url": "https://r.openai.azure.com/openai/v1"} if entry.get("preset") == "azure" else {}
     if not entry.get("preset") or entry["preset"] == "openai_style":
-        azure = {"base_url": "http://h/v1"}
+        azure = {"base_url": "https://h/v1"}
     return OpenAiRequest(endpoint_of("m", ModelSettings(**{"api_key": Secret("k"), "model": "x", **azure, **entry})))
 
 
