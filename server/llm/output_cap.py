@@ -18,43 +18,47 @@ UNBOUNDED_OUTPUT_TOKENS: Final = 4096
 MostOutput = Callable[[Prompt], int]
 """Tokens that the answer to a prompt may have at the most."""
 
-_CAP_NAMES: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_CAP_NAMES: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 """What `extra_body` can call the cap where it goes before the prompt's."""
+
+
+_PROMPT_FIRST: Final = frozenset({"vllm_engine", "sglang_engine", "weconverse", "scripted"})
+"""Protocols in which nothing in `extra_body` goes before the prompt's cap."""
 
 
 def most_output(endpoint: ModelEndpoint) -> MostOutput:
     """What a model may write at the most, by prompt."""
+    named = None if endpoint.protocol in _PROMPT_FIRST else _named(endpoint.settings.extra_body)
+    if named is not None:
+        return lambda prompt: named
     find = _FINDERS.get(endpoint.protocol, _as_asked)
     return lambda prompt: find(prompt, endpoint) or UNBOUNDED_OUTPUT_TOKENS
 
 
+def _named(extra_body: Mapping[str, object]) -> int | None:
+    """The cap that the settings have of their own. It goes before that of a prompt."""
+    how = extra_body.get("generationConfig", extra_body.get("generation_config"))
+    fields = {**extra_body, **how} if isinstance(how, Mapping) else extra_body
+    found = (fields.get(name) for name in _CAP_NAMES)
+    return next((value for value in found if isinstance(value, int) and value > 0), None)
+
+
 def _as_asked(prompt: Prompt, endpoint: ModelEndpoint) -> int | None:
-    return _named(endpoint.settings.extra_body) or prompt.max_output_tokens
+    return prompt.max_output_tokens
 
 
 def _within_parameters(prompt: Prompt, endpoint: ModelEndpoint) -> int | None:
     """For those who are sent what the preset knows a name for."""
-    named = _named(endpoint.settings.extra_body)
-    if named is not None or prompt.max_output_tokens is None:
-        return named
-    return endpoint.side.parameters.cap(prompt.max_output_tokens)
+    asked = prompt.max_output_tokens
+    return None if asked is None else endpoint.side.parameters.cap(asked)
 
 
 def _anthropic(prompt: Prompt, endpoint: ModelEndpoint) -> int | None:
-    extra = endpoint.settings.extra_body
-    return _named(extra) or anthropic_cap(prompt, thinking=endpoint.thinking, extra=extra)
+    return anthropic_cap(prompt, thinking=endpoint.thinking, extra=endpoint.settings.extra_body)
 
 
 def _gemini(prompt: Prompt, endpoint: ModelEndpoint) -> int | None:
-    extra = endpoint.settings.extra_body
-    how = extra.get("generationConfig", extra.get("generation_config"))
-    named = _named(how) if isinstance(how, Mapping) else None
-    return named or gemini_cap(prompt, endpoint.thinking)
-
-
-def _named(fields: Mapping[str, object]) -> int | None:
-    found = (fields.get(name) for name in (*_CAP_NAMES, "maxOutputTokens"))
-    return next((value for value in found if isinstance(value, int) and value > 0), None)
+    return gemini_cap(prompt, endpoint.thinking)
 
 
 _FINDERS: Final[Mapping[str, Callable[[Prompt, ModelEndpoint], int | None]]] = {

@@ -64,6 +64,11 @@ async def _body(backend: Provider, upstream: Upstream) -> Any:
     return msgspec.json.decode(upstream.requests[0].body)
 
 
+def test_engines_take_the_cap_of_the_prompt_before_that_of_the_settings() -> None:
+    entry = entry_of(protocol="vllm_engine", target="127.0.0.1:9", extra_body={"max_tokens": 5})
+    assert most_output(endpoint_of("m", entry))(ASKED) == 700
+
+
 def test_where_no_cap_is_sent_some_length_is_assumed() -> None:
     silent = msgspec.structs.replace(ASKED, max_output_tokens=None)
     for preset in ("openai", "gemini"):
