@@ -29,7 +29,7 @@ from tests.server.llm.ngram_embedder import DIMENSION, NgramEmbedder, ngram_vect
 from tests.server.llm.upstream import hangs, serve
 
 A, B = b"a" * 32, b"b" * 32
-BUDGET = Budget(1000)
+BUDGET = Budget(3600)
 
 
 class Clock:

@@ -149,6 +149,9 @@ def no_words() -> Words:
 
 OpenRoom = Callable[..., Awaitable[TurnRoom]]
 
+LONG = Budget(3600)
+"""More than all tests take together: a budget begins when it is made, and this one when the tests are collected."""
+
 
 @pytest.fixture
 def model() -> PlayedModel:

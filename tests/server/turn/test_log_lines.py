@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 
-from server.budget import Budget
 from server.domain import Ask, Sender, TurnName
 from server.errors import InternalError, NoRouteAvailable, RateLimited, StoreUnavailable
 from server.llm.base import Chunk, ErrorClass, LimitReached, Prompt, ProviderError
@@ -17,6 +16,7 @@ from server.store.base import StaleEpoch, TurnStore
 from server.turn.room import TurnRoom
 from tests.server.journal_lines import journal, lines
 from tests.server.turn.conftest import (
+    LONG,
     PlayedModel,
     ask,
     hello,
@@ -30,7 +30,6 @@ from tests.server.turn.conftest import (
 PERSON = "zhang-san@example.com"
 QUESTION = "我的卡号是多少?"
 FOUND_BY = {"conversation": conversation_digest(PERSON), "turn": "r1"}
-LONG = Budget(3600)
 
 
 class OpenRoom(Protocol):

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from server.budget import Budget
 from server.domain import (
     Content,
     Delta,
@@ -39,9 +38,8 @@ from server.llm.base import (
     Role,
 )
 from server.turn.room import TurnRoom
-from tests.server.turn.conftest import PlayedModel, ask, done, follow
+from tests.server.turn.conftest import LONG, PlayedModel, ask, done, follow
 
-LONG = Budget(30.0)
 NAME = TurnName("c", "r")
 
 

@@ -39,9 +39,7 @@ from server.errors import (
 from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError, Role
 from server.settings import AssistantSettings, Settings, TurnSettings
 from server.turn.room import TurnRoom
-from tests.server.turn.conftest import PlayedModel, ask, done, follow, silent_until_told, until, when_told
-
-LONG = Budget(3600)
+from tests.server.turn.conftest import LONG, PlayedModel, ask, done, follow, silent_until_told, until, when_told
 
 
 async def _all(room: TurnRoom, question: object, budget: Budget = LONG) -> list[tuple[int, object]]:
