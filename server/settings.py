@@ -359,7 +359,7 @@ class PiiSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mode: Annotated[
         Literal["off", "mask", "placeholders"],
         Meta(
-            description="What the model reads: the text as it is, masks such as `139****5678`, or names such as `[手机号1]` for which the person reads the value again."
+            description="What the model reads: the text as it is, masks such as `139＊＊＊＊5678`, or names such as `[手机号1]` for which the person reads the value again."
         ),
     ] = "off"
     mask_output: Annotated[

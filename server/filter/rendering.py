@@ -12,7 +12,7 @@ import msgspec
 from server.filter.entries import Action, Entry, Hit
 from server.filter.word_stream import Decided
 
-MASK: Final = "*"
+MASK: Final = "＊"
 
 
 class Rendered(msgspec.Struct, frozen=True):

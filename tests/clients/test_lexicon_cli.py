@@ -53,7 +53,7 @@ async def test_test_says_what_would_become_of_a_text() -> None:
             occurrence(**found, verdict=occurrence.NOT_A_WORD),  # type: ignore[arg-type]  # as above
         ],
         action=LexiconEntry.MASK,
-        shown_text="请***",
+        shown_text="请＊＊＊",
     )
     async with serving(TestText=answering(answer, requests)) as target:
         code, out, _ = await run("lexicon", "test", "-", "--target", target, stdin="请加微信".encode())
@@ -64,7 +64,7 @@ async def test_test_says_what_would_become_of_a_text() -> None:
         "meant\t1-4\t加微信\tads\tmask\tads.csv:12",
         "not_a_word\t1-4\t加微信\tads\t-\tads.csv:12",
         "action\tmask",
-        "shown\t请***",
+        "shown\t请＊＊＊",
     ]
     assert [request for request, _ in requests] == [
         pb.TestTextRequest(text="请加微信", direction=LexiconEntry.INPUT),

@@ -133,7 +133,7 @@ async def test_no_event_no_cache_no_memory_and_no_file_holds_a_listed_word(tmp_p
                         shown = whole(events, kind)
                         assert shown.startswith(BEFORE)
                         assert shown.endswith(BEHIND)
-                        assert "*" in shown, (text, place, shown)
+                        assert "＊" in shown, (text, place, shown)
                     for said in (*texts_of(events), whole(events, "delta"), whole(events, "reasoning")):
                         assert not forbidden(said, base, text), (text, place, said)
                     # Another conversation sees what the cache kept; a second turn of this one what memory kept.
@@ -182,7 +182,7 @@ async def test_no_frame_that_reaches_the_chat_page_holds_a_listed_word(tmp_path:
             await asyncio.gather(*(one(case) for case in range(0, len(EVASIONS), 6)))
             stop()
     shown = [frame for frame in frames if frame.speaker.startswith(chat)]
-    assert sum("*" in frame.text for frame in shown) > 50
+    assert sum("＊" in frame.text for frame in shown) > 50
     for frame in shown:
         for text, base in EVASIONS:
             assert not forbidden(frame.text + frame.thoughts, base, text), frame

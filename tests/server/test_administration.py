@@ -124,7 +124,7 @@ async def test_a_text_is_tried_under_the_policy_of_an_assistant(folder: Path) ->
             ("加微信", 1, 6, Why.MEANT, Action.MASK),
             ("发票", 9, 11, Why.ALLOWED, Action.PASS),
         ]
-        assert (tried.action, tried.shown) == (Action.MASK, "请***** 正规发票")
+        assert (tried.action, tried.shown) == (Action.MASK, "请＊＊＊＊＊ 正规发票")
         asked = await at.admin.try_text("请加微信", "sales", Direction.INPUT)
         assert (asked.action, asked.shown) == (Action.BLOCK, "")
         free = await at.admin.try_text("请加微信", "plain", Direction.INPUT)

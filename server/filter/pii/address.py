@@ -11,6 +11,7 @@ from typing import Final
 
 from server.filter.pii.kinds import Finding, PiiKind
 from server.filter.pii.places import CITIES, PROVINCES
+from server.filter.pii.values import MASK
 
 MAX_DETAIL: Final = 60
 """Characters from the division to the end that are looked at."""
@@ -90,7 +91,7 @@ class AddressRecognition:
             while start <= house.start() and (anchor := _BEHIND_DIVISION.search(text, start, house.end())) is not None:
                 begin = anchor.end()
                 window = _window(text, begin)
-                length = _detail_length(window, masked=text.startswith("*", begin + len(window)))
+                length = _detail_length(window, masked=text.startswith(MASK, begin + len(window)))
                 if length:
                     yield Finding(PiiKind.ADDRESS, begin, begin + length, 0.8)
                 start = begin + (length or 1)

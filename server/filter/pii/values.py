@@ -8,7 +8,7 @@ from server.filter.pii.digits import digits_of
 from server.filter.pii.kinds import PiiKind
 from server.filter.pii.phone import canonical_phone
 
-MASK: Final = "*"
+MASK: Final = "＊"
 _HIDDEN: Final = MASK * 4
 _IN_CAPITALS: Final = frozenset({PiiKind.PLATE, PiiKind.PASSPORT, PiiKind.PERMIT, PiiKind.USCC})
 _SPACES: Final = re.compile(r"\s+")
@@ -41,7 +41,7 @@ def _ends(first: int, last: int) -> Callable[[PiiKind, str], str]:
 
 def _mailbox(_: PiiKind, value: str) -> str:
     local, _at, domain = value.partition("@")
-    return f"{local[:1]}***@{domain}"
+    return f"{local[:1]}{MASK * 3}@{domain}"
 
 
 def _network(_: PiiKind, value: str) -> str:

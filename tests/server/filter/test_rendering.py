@@ -47,7 +47,7 @@ def read_aloud(text: str, hits: Sequence[Hit]) -> tuple[str, list[str], str | No
         over = [hit for hit in meant if hit.start <= place < hit.end]
         strictest = max((by_entry(hit.entry) for hit in over), default=Action.PASS)
         if strictest is Action.MASK:
-            shown += "*"
+            shown += "＊"
         elif strictest is not Action.REPLACE:
             shown += character
         elif not replacing:
@@ -111,7 +111,7 @@ def one(action: Action, words: str, start: int, end: int) -> Decided:
     [
         (Action.PASS, "我要代-开了"),
         (Action.FLAG, "我要代-开了"),
-        (Action.MASK, "我要***了"),
+        (Action.MASK, "我要＊＊＊了"),
         (Action.REPLACE, "我要某事了"),
         (Action.HAND_OVER, "我要"),
         (Action.BLOCK, "我要"),

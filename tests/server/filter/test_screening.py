@@ -57,11 +57,11 @@ def screener(counts: Counts | None = None) -> ListScreener:
         ("你好", IN, "你好", Action.PASS),
         ("怎么走私", IN, "怎么", Action.BLOCK),
         ("有返现吗", IN, "有（略）吗", Action.REPLACE),
-        ("有返现吗", OUT, "有**吗", Action.MASK),
+        ("有返现吗", OUT, "有＊＊吗", Action.MASK),
         ("我要投诉", IN, "我要", Action.HAND_OVER),
         ("我要投诉", OUT, "我要投诉", Action.PASS),
         ("来抽奖", IN, "来抽奖", Action.FLAG),
-        ("来抽奖", OUT, "来**", Action.MASK),
+        ("来抽奖", OUT, "来＊＊", Action.MASK),
         ("给个内部价", IN, "给个活动价", Action.REPLACE),
         ("先投诉再走私", IN, "先", Action.BLOCK),  # the strictest of the whole text
     ],
@@ -75,7 +75,7 @@ def test_whole_texts(text: str, direction: Direction, shown: str, action: Action
 def test_a_stream_stops_before_anything_of_the_word_is_shown() -> None:
     stream = screener().screening("default").stream(OUT)
     answers = [stream.feed(character) for character in "有返现，能走私"]
-    assert "".join(answer.text for answer in answers) == "有**，能"
+    assert "".join(answer.text for answer in answers) == "有＊＊，能"
     assert [answer.action for answer in answers if answer.hits] == [Action.MASK, Action.BLOCK]
     assert answers[-1].action.stops
 

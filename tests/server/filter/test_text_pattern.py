@@ -103,7 +103,7 @@ def test_what_cannot_be_used_is_refused_with_its_field(pattern: str, told: str) 
 @pytest.mark.parametrize(
     ("text", "direction", "shown", "action", "entries"),
     [
-        ("查PO-1234，谢谢", OUT, "查*******，谢谢", Action.MASK, ["patterns.order"]),
+        ("查PO-1234，谢谢", OUT, "查＊＊＊＊＊＊＊，谢谢", Action.MASK, ["patterns.order"]),
         ("查PO-1234", IN, "查", Action.HAND_OVER, ["patterns.order"]),
         ("PO-1234567", OUT, "PO-1234567", Action.PASS, []),
         ("po-1234", OUT, "po-1234", Action.PASS, []),

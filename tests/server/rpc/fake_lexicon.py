@@ -44,7 +44,7 @@ class FakeLexicon:
     async def try_text(self, text: str, assistant: str, direction: Direction) -> TriedText:
         self._called("try", text, assistant, direction)
         found = [Occurrence(LISTED.entry, 1, 4, why, Action.MASK if why is Why.MEANT else Action.PASS) for why in Why]
-        return TriedText("请加微信", tuple(found), Action.MASK, "请***")
+        return TriedText("请加微信", tuple(found), Action.MASK, "请＊＊＊")
 
     async def add(self, new: NewEntry, admin: str) -> ListedEntry:
         self._called("add", new, admin)

@@ -186,7 +186,7 @@ async def test_a_text_is_tried() -> None:
         ("try", "请加微信", "default", Direction.OUTPUT),
         ("try", "好", "sales", Direction.INPUT),
     ]
-    assert (tried.folded_text, tried.action, tried.shown_text) == ("请加微信", pb.LexiconEntry.MASK, "请***")
+    assert (tried.folded_text, tried.action, tried.shown_text) == ("请加微信", pb.LexiconEntry.MASK, "请＊＊＊")
     meant, *dropped = tried.occurrences
     assert meant == pb.TestTextResponse.Occurrence(
         entry="lexiconEntries/ads.csv:12",

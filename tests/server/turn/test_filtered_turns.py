@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 import pytest
 
-from server.budget import Budget
 from server.domain import (
     Content,
     Delta,
@@ -27,10 +26,9 @@ from server.llm.base import Chunk, Prompt
 from server.settings import ActionName, PolicySettings, Settings
 from server.turn.room import TurnRoom
 from tests.server.filter.lists import small_list
-from tests.server.turn.conftest import PlayedModel, ask, done, follow, hello, next_delivery, owed, report
+from tests.server.turn.conftest import LONG, PlayedModel, ask, done, follow, hello, next_delivery, owed, report
 from tests.server.turn.judge import Judge, second_opinion
 
-LONG = Budget(30.0)
 WORDS = small_list([("代开发票", "any"), ("赌博", "any")], ["禁止赌博"])
 
 Open = Callable[..., AbstractAsyncContextManager[TurnRoom]]
@@ -58,19 +56,19 @@ TEXTS = Settings().assistants["default"].texts
 async def test_what_is_hidden_reaches_neither_model_nor_memory_nor_disk(open_room: Open, model: PlayedModel) -> None:
     async with open_room(screener=screener()) as room:
         turn = await room.turns.converse(ask("哪里可以代-开-发-票？", request_id="r"), LONG)
-        assert model.prompts[0].messages[-1].text == "哪里可以*******？"
-        assert turn.input.text == "哪里可以*******？"
+        assert model.prompts[0].messages[-1].text == "哪里可以＊＊＊＊＊＊＊？"
+        assert turn.input.text == "哪里可以＊＊＊＊＊＊＊？"
         await room.turns.converse(ask("还有呢"), LONG)
-        assert "哪里可以*******？" in [message.text for message in model.prompts[-1].messages]
+        assert "哪里可以＊＊＊＊＊＊＊？" in [message.text for message in model.prompts[-1].messages]
         # The same message again is the same turn, although its words are nowhere any more.
         again = await room.turns.converse(ask("哪里可以代-开-发-票？", request_id="r"), LONG)
         assert again.reply == turn.reply
     async with open_room(screener=screener()) as room:
         stored = await room.turns.get(TurnName("c", "r"))
-        assert stored.input.text == "哪里可以*******？"
+        assert stored.input.text == "哪里可以＊＊＊＊＊＊＊？"
         assert (await room.turns.converse(ask("哪里可以代-开-发-票？", request_id="r"), LONG)).reply == turn.reply
         await room.turns.converse(ask("再说一遍"), LONG)
-        assert "哪里可以*******？" in [message.text for message in model.prompts[-1].messages]
+        assert "哪里可以＊＊＊＊＊＊＊？" in [message.text for message in model.prompts[-1].messages]
 
 
 async def test_an_owed_message_is_hidden_on_disk_once_it_is_answered(open_room: Open, model: PlayedModel) -> None:
@@ -85,7 +83,7 @@ async def test_an_owed_message_is_hidden_on_disk_once_it_is_answered(open_room: 
             await report(attachment, delivery.name)
         assert (await room.turns.submit(question, owed())).state.ended
     async with open_room(screener=screener()) as room:
-        assert (await room.turns.get(TurnName("c", "r"))).input.text == "**网站\n禁止赌博"
+        assert (await room.turns.get(TurnName("c", "r"))).input.text == "＊＊网站\n禁止赌博"
 
 
 async def test_a_blocked_message_gets_the_sentence_and_is_not_remembered(open_room: Open, model: PlayedModel) -> None:
@@ -112,11 +110,11 @@ async def test_masked_words_are_in_no_event_wherever_they_are_cut(
     async with open_room(screener=screener()) as room:
         options = TurnOptions(include_reasoning=True)
         turn = await room.turns.converse(ask("问", request_id="r", options=options), LONG)
-        assert turn.reply == "您可以****哦。"
+        assert turn.reply == "您可以＊＊＊＊哦。"
         events, _ = await follow(room, TurnName("c", "r"))
         shown = "".join(event.text for _, event in events if isinstance(event, Delta))
         assert shown == turn.reply
-        assert "".join(event.text for _, event in events if isinstance(event, Reasoning)) == "想想**"
+        assert "".join(event.text for _, event in events if isinstance(event, Reasoning)) == "想想＊＊"
         assert not any(word in repr(event) for _, event in events for word in ("代开", "开发票", "赌")), (
             "not even a part of a word"
         )
@@ -159,8 +157,8 @@ async def test_a_reply_that_begins_anew_is_filtered_anew(open_room: Open, model:
         await room.turns.converse(ask("问", request_id="r"), LONG)
         events, turn = await follow(room, TurnName("c", "r"))
         said = [event for _, event in events if isinstance(event, Delta | Replacement)]
-        assert said == [Delta("先说"), Replacement("****不行。", ReplacementCause.FAILOVER)]
-        assert turn.reply == "****不行。"
+        assert said == [Delta("先说"), Replacement("＊＊＊＊不行。", ReplacementCause.FAILOVER)]
+        assert turn.reply == "＊＊＊＊不行。"
 
 
 async def test_a_kept_reply_is_looked_through_again(open_room: Open, model: PlayedModel) -> None:
@@ -181,14 +179,14 @@ async def test_what_a_caller_remembers_is_looked_through_too(open_room: Open, mo
             ask("然后呢"), history=(Said(True, "说说赌博"), Said(False, "好")), via=("edge",)
         )
         await room.turns.converse(question, LONG)
-    assert [message.text for message in model.prompts[0].messages][1:] == ["说说**", "好", "然后呢"]
+    assert [message.text for message in model.prompts[0].messages][1:] == ["说说＊＊", "好", "然后呢"]
 
 
 async def test_pictures_pass_the_word_lists(open_room: Open, model: PlayedModel) -> None:
     async with open_room(screener=screener()) as room:
         question = msgspec.structs.replace(ask(), input=Content((MediaPart("image/png", b"x"), TextPart("这是赌博吗"))))
         await room.turns.converse(question, LONG)
-    assert model.prompts[0].messages[-1].text == "这是**吗"
+    assert model.prompts[0].messages[-1].text == "这是＊＊吗"
     assert len(model.prompts[0].messages[-1].images) == 1
 
 
@@ -198,7 +196,7 @@ async def test_a_second_opinion_can_stop_a_message(open_room: Open, model: Playe
         turn = await room.turns.converse(ask("坏问题，赌博"), LONG)
         assert (turn.reply, turn.finish_reason) == (TEXTS.input_blocked, FinishReason.INPUT_BLOCKED)
         assert not model.prompts
-    assert judge.asked == [("坏问题，**", Direction.INPUT)], "what the lists hide leaves the house hidden"
+    assert judge.asked == [("坏问题，＊＊", Direction.INPUT)], "what the lists hide leaves the house hidden"
 
 
 async def test_nothing_of_a_reply_is_shown_before_it_is_approved(open_room: Open, model: PlayedModel) -> None:
@@ -217,4 +215,4 @@ async def test_an_approved_reply_is_whole(open_room: Open, model: PlayedModel) -
     model.play = says(*"第一句好。第二句提到代开发票也好。没有句号的结尾")
     async with open_room(screener=screener(), moderation=second_opinion(Judge("坏"))) as room:
         turn = await room.turns.converse(ask("问"), LONG)
-        assert turn.reply == "第一句好。第二句提到****也好。没有句号的结尾"
+        assert turn.reply == "第一句好。第二句提到＊＊＊＊也好。没有句号的结尾"

@@ -14,10 +14,9 @@ from server.filter.pii.kinds import Finding
 from server.llm.base import Chunk, Prompt, Role
 from server.settings import AssistantSettings, ClassifierSettings, IntentSettings, PiiSettings, Settings
 from server.turn.room import TurnRoom
-from tests.server.turn.conftest import PlayedModel, ask, done, follow
+from tests.server.turn.conftest import LONG, PlayedModel, ask, done, follow
 from tests.server.turn.judge import Judge, second_opinion
 
-LONG = Budget(30.0)
 NUMBER = "13912345678"
 Open = Callable[..., AbstractAsyncContextManager[TurnRoom]]
 
@@ -144,4 +143,4 @@ async def test_a_second_opinion_on_messages_sees_masks(open_room: Open, model: P
         moderation=second_opinion(judge),
     ) as room:
         await room.turns.converse(ask(f"我的电话是{NUMBER}"), LONG)
-    assert judge.asked[0] == ("我的电话是139****5678", Direction.INPUT)
+    assert judge.asked[0] == ("我的电话是139＊＊＊＊5678", Direction.INPUT)

@@ -48,8 +48,8 @@ async def test_off_changes_nothing() -> None:
 
 async def test_masks_towards_the_model() -> None:
     guard = await guarded(PiiSettings(mode="mask"), QUESTION)
-    assert guard.texts == ("我的手机是139****5678，寄到上海市浦东新区****",)
-    assert reply(guard, "已发到139****5678") == "已发到139****5678"
+    assert guard.texts == ("我的手机是139＊＊＊＊5678，寄到上海市浦东新区＊＊＊＊",)
+    assert reply(guard, "已发到139＊＊＊＊5678") == "已发到139＊＊＊＊5678"
 
 
 async def test_names_towards_the_model_and_values_towards_the_person() -> None:
@@ -72,15 +72,15 @@ async def test_what_a_model_makes_up_is_masked_and_what_it_was_told_is_not() -> 
     said = "经理的电话是13712345678，您的是[手机号1]，即13912345678，地址样例路88弄6号401室"
     for size in (1, 4, 100):
         assert reply(guard, said, size) == (
-            "经理的电话是137****5678，您的是139 1234 5678，即13912345678，地址样例路88弄6号401室"
+            "经理的电话是137＊＊＊＊5678，您的是139 1234 5678，即13912345678，地址样例路88弄6号401室"
         )
     alone = await guarded(PiiSettings(mask_output=True), QUESTION)
-    assert reply(alone, "13712345678和13912345678") == "137****5678和13912345678"
+    assert reply(alone, "13712345678和13912345678") == "137＊＊＊＊5678和13912345678"
 
 
 async def test_only_the_kinds_of_the_settings() -> None:
     guard = await guarded(PiiSettings(mode="mask", kinds=("email",)), "13912345678 a@example.com 192.168.1.10")
-    assert guard.texts == ("13912345678 a***@example.com 192.168.1.10",)
+    assert guard.texts == ("13912345678 a＊＊＊@example.com 192.168.1.10",)
 
 
 async def test_an_external_recogniser_adds_what_ours_do_not_find() -> None:
@@ -89,7 +89,7 @@ async def test_an_external_recogniser_adds_what_ours_do_not_find() -> None:
     assert guard.texts == ("通知[姓名1]，[手机号1]",)
     assert reply(guard, "已通知[姓名1]") == "已通知王小明"
     covering = await guarded(PiiSettings(mode="mask"), "号码13912345678", external=Names("号码13912345678"))
-    assert covering.texts == ("号码139****5678",)
+    assert covering.texts == ("号码139＊＊＊＊5678",)
 
 
 async def test_texts_that_come_again_are_not_asked_about_again() -> None:
@@ -106,7 +106,7 @@ async def test_texts_that_come_again_are_not_asked_about_again() -> None:
 async def test_without_an_answer_the_settings_decide() -> None:
     failing = Names(failure=RecogniserFailed("slow"))
     open_ = PiiSettings(mode="mask", recogniser=PiiRecogniserSettings(when_unavailable="allow"))
-    assert (await guarded(open_, "13912345678", external=failing)).texts == ("139****5678",)
+    assert (await guarded(open_, "13912345678", external=failing)).texts == ("139＊＊＊＊5678",)
     with pytest.raises(RecogniserFailed, match="slow"):
         await guarded(PiiSettings(mode="mask"), "13912345678", external=failing)
 
@@ -118,8 +118,9 @@ def test_the_log_is_always_masked() -> None:
         "密码是Abc12345 服务器192.168.1.10 2001:db8::1 车牌京A12345 0755-83456789 我叫张三"
     )
     assert mask_for_log(text) == (
-        "电话139****5678 证件110*************1X 卡4111********1111 邮箱a***@x.com 住上海市浦东新区**** "
-        "密码是**** 服务器192.168.*.* 2001:db8:*:* 车牌京A****5 0755******89 我叫张*"
+        "电话139＊＊＊＊5678 证件110＊＊＊＊＊＊＊＊＊＊＊＊＊1X 卡4111＊＊＊＊＊＊＊＊1111 邮箱a＊＊＊@x.com "
+        "住上海市浦东新区＊＊＊＊ "
+        "密码是＊＊＊＊ 服务器192.168.＊.＊ 2001:db8:＊:＊ 车牌京A＊＊＊＊5 0755＊＊＊＊＊＊89 我叫张＊"
     )
 
 
