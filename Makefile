@@ -62,7 +62,7 @@ format: $(STAMP)/dev ## Formats the code.
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-proto: $(STAMP)/dev ## Writes the stubs under clients/weconverse from proto/.
+proto: $(STAMP)/dev ## Writes the stubs from proto/ and from server/llm/wire/.
 	@$(BIN)/python tools/gen_stubs.py
 
 proto-check: $(STAMP)/dev ## Fails when stubs drift, or the contract has findings or breaks against main.
