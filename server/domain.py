@@ -128,10 +128,13 @@ class Ask(msgspec.Struct, frozen=True):
 
     @property
     def question(self) -> str:
-        """What was said, as the model reads it: behind the speaker's name, where one is given."""
-        if self.sender is not None and self.sender.display_name:
-            return f"{self.sender.display_name}:{self.input.text}"
-        return self.input.text
+        """What was said, as the model reads it."""
+        return attributed(self.input.text, self.sender)
+
+
+def attributed(text: str, sender: Sender | None) -> str:
+    """``text`` behind the speaker's name, where one is given: a model tells the people of a group apart by it."""
+    return f"{sender.display_name}:{text}" if sender is not None and sender.display_name else text
 
 
 class Owed(msgspec.Struct, frozen=True):

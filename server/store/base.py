@@ -230,7 +230,7 @@ class TurnStore(Protocol):
         ...
 
     async def recent_rounds(self, conversation: str, limit: int) -> tuple[Round, ...]:
-        """The last rounds that memory may use, oldest first.
+        """The last rounds that memory may use, oldest first, with questions as the model read them.
 
         Only ``SUCCEEDED`` turns with ``STOP`` or ``LENGTH``, that did not bypass memory,
         and that came after the last cut of the conversation.

@@ -26,6 +26,7 @@ from server.domain import (
     TurnOptions,
     TurnState,
     Usage,
+    attributed,
 )
 from server.store.base import StoredTurn
 
@@ -221,8 +222,8 @@ def read_stored(row: Row) -> StoredTurn:
 
 
 def read_round(row: Row) -> Round:
-    """The round in a row of ``input, reply, end_time``."""
-    return Round(_decode_input(row[0]).text, row[1], row[2])
+    """The round in a row of ``input, ask, reply, end_time``."""
+    return Round(attributed(_decode_input(row[0]).text, _decode_ask(row[1]).sender), row[2], row[3])
 
 
 def _read_turn(row: Row, content: Content, rest: AskBlob) -> Turn:

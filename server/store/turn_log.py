@@ -18,7 +18,7 @@ _LIST: Final = (
 
 _CUT_OF: Final = "coalesce((SELECT cut_sequence FROM conversations WHERE name = ?1), 0)"
 _ROUNDS: Final = (
-    "SELECT input, reply, end_time FROM turns "  # noqa: S608 - constants
+    "SELECT input, ask, reply, end_time FROM turns "  # noqa: S608 - constants
     f"WHERE conversation = ?1 AND remembered = 1 AND sequence > {_CUT_OF} ORDER BY sequence DESC LIMIT ?2"
 )
 

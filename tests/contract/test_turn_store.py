@@ -294,7 +294,7 @@ async def test_messages_in_a_row_are_kept_in_order_and_remembered_as_one_questio
     last = await turn_store.claim(turns[-1].turn.name)
     await turn_store.finish_owed(ended_turn(last.ask), EVENTS, epoch=1)
     (only,) = await turn_store.recent_rounds("wecom.desk.abc", 10)
-    assert (only.question, only.answer) == ("第1句\n第2句\n第3句", "答 m3")
+    assert (only.question, only.answer) == ("张三:第1句\n第2句\n第3句", "答 m3")
 
 
 async def test_a_merged_turn_that_was_offered_stays_owed_until_its_channel_has_heard(turn_store: TurnStore) -> None:
@@ -655,8 +655,8 @@ async def test_the_last_rounds_come_oldest_first(turn_store: TurnStore) -> None:
         await turn_store.finish(ended_turn(ask, end_time=100.0 + number), ask, EVENTS)
     rounds = await turn_store.recent_rounds("wecom.desk.abc", 2)
     assert [(one.question, one.answer, one.time) for one in rounds] == [
-        ("问 3", "答 m3", 103.0),
-        ("问 4", "答 m4", 104.0),
+        ("张三:问 3", "答 m3", 103.0),
+        ("张三:问 4", "答 m4", 104.0),
     ]
     assert await turn_store.recent_rounds("nobody", 2) == ()
 

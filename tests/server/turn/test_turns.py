@@ -135,6 +135,16 @@ async def test_memory_reaches_the_model_and_survives_a_restart(open_room, model:
     assert model.prompts[-1].messages[0].role is Role.SYSTEM
 
 
+async def test_who_said_what_survives_a_restart(open_room, model: PlayedModel) -> None:  # type: ignore[no-untyped-def]  # a fixture
+    async with open_room() as room:
+        for name in ("张三", "李四"):
+            await room.turns.converse(msgspec.structs.replace(ask("我选一号"), sender=Sender(name, name)), LONG)
+    async with open_room() as room:
+        await room.turns.converse(ask("谁选了一号?"), LONG)
+    said = [message.text for message in model.prompts[-1].messages if message.role is Role.USER]
+    assert said == ["张三:我选一号", "李四:我选一号", "谁选了一号?"]
+
+
 @pytest.mark.parametrize("word", ["/new", "重新开始", " /NEW "])
 async def test_reset_words_and_the_call_both_cut_memory(room: TurnRoom, model: PlayedModel, word: str) -> None:
     await room.turns.converse(ask("我叫小明"), LONG)
