@@ -67,7 +67,7 @@ def stream_job(running: Running, seconds: float, tokens: int, assistant: str) ->
 
 def cache_hit(setting: Setting) -> Iterator[Outcome]:
     """``Converse`` on a cache hit against a bare echo."""
-    with echo().started() as bare, Product(setting.upstream).started() as product:
+    with echo().started() as bare, Product(upstream=setting.upstream).started() as product:
         contenders: dict[str, Contender] = {
             "echo": lambda: load.run(unary(bare, setting.seconds, jobs.Answers(64, marked=False))),
             "product": lambda: load.run(cache_hit_job(product, setting.seconds)),
@@ -83,7 +83,7 @@ def miss(setting: Setting) -> Iterator[Outcome]:
     """``Converse`` on a miss with memory against the thinnest relay."""
     with (
         relay(setting.upstream, "tokens-64").started() as thin,
-        Product(setting.upstream).started() as product,
+        Product(upstream=setting.upstream).started() as product,
     ):
         contenders: dict[str, Contender] = {
             "thin relay": lambda: load.run(unary(thin, setting.seconds, jobs.Answers(64, messages=1))),
@@ -96,7 +96,7 @@ def miss(setting: Setting) -> Iterator[Outcome]:
 
 def streams(setting: Setting) -> Iterator[Outcome]:
     """``StreamConverse`` of 64 and 500 tokens against the thin relay and the SDK relay; and at a pace."""
-    with Product(setting.upstream).started() as product:
+    with Product(upstream=setting.upstream).started() as product:
         for tokens, assistant in ((64, "whole"), (500, "long")):
             results = _stream_rounds(setting, product, tokens, assistant, f"tokens-{tokens}", sdk=True)
             measured = Measured("stream", results, tokens)

@@ -51,10 +51,10 @@ def callbacks(setting: Setting) -> Iterator[Outcome]:
     count = setting.number(_CALLBACKS)
 
     def durable() -> jobs.Result:
-        with Product(setting.upstream, setting.wecom, "thinking").started() as both:
+        with Product(upstream=setting.upstream, wecom=setting.wecom, app_assistant="thinking").started() as both:
             return load.run(callbacks_job(both, count))
 
-    alone_product = Product(setting.upstream, setting.wecom, "thinking")
+    alone_product = Product(upstream=setting.upstream, wecom=setting.wecom, app_assistant="thinking")
     with bare_handler().started() as bare, alone_product.started() as idle:
         contenders: dict[str, Contender] = {
             "bare handler": lambda: load.run(callbacks_job(bare, count)),
@@ -74,7 +74,7 @@ def callbacks(setting: Setting) -> Iterator[Outcome]:
 
 def whole_way(setting: Setting) -> Iterator[Outcome]:
     """From callback to ``message/send``, everything durable, server and adapter on one core."""
-    with Product(setting.upstream, setting.wecom).started() as product:
+    with Product(upstream=setting.upstream, wecom=setting.wecom).started() as product:
         results = interleave({"product": lambda: load.run(whole_way_job(product, setting))}, setting.rounds)["product"]
     rate = median([result.rate for result in results])
     yield Figure(scenario="whole way", name="callback → message/send", value=rate, unit="/s", aim=400, at_least=True)
@@ -101,7 +101,7 @@ def acknowledgement(setting: Setting) -> Iterator[Outcome]:
             )
         )
 
-    with Product(setting.upstream, setting.wecom).started() as product:
+    with Product(upstream=setting.upstream, wecom=setting.wecom).started() as product:
         results = interleave({"product": one}, setting.rounds)["product"]
     for name, aim in (("mean", 50.0), ("p50", None), ("p99", 1000.0), ("max", None)):
         value = median([result.latencies[name] for result in results]) * 1e3

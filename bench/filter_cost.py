@@ -152,7 +152,7 @@ async def _reload_stall(file: Path) -> float:
 
 def _first_text(setting: Setting, words: Path) -> Iterator[Outcome]:
     """How much later the first character comes with the filter on, at the 99th percentile."""
-    with Product(setting.upstream, filter_list=str(words)).started() as product:
+    with Product(upstream=setting.upstream, filter_list=str(words)).started() as product:
         target = product.addresses["grpc"]
         found: dict[str, list[float]] = {"filtered": [], "open": []}
         for _ in range(setting.rounds):

@@ -17,7 +17,7 @@ def footprint(setting: Setting) -> Iterator[Outcome]:
     starts, memory = [], []
     for _ in range(setting.rounds):
         begin = time.monotonic()
-        with Product(setting.upstream, setting.wecom).started() as product:
+        with Product(upstream=setting.upstream, wecom=setting.wecom).started() as product:
             starts.append(time.monotonic() - begin)
             time.sleep(_QUIET_SECONDS)
             memory.append(product.resident_bytes() / _MIB)
@@ -32,7 +32,7 @@ def silent_streams(setting: Setting) -> Iterator[Outcome]:
     """What 2,000 open and silent streams cost the server in memory."""
     count = setting.number(_STREAMS)
     for kind, name in (("attach", "channel instances attached"), ("follow", "listeners of running turns")):
-        with Product(setting.upstream).started() as product:
+        with Product(upstream=setting.upstream).started() as product:
             result = load.run(
                 jobs.Hold(
                     pids=dict(product.pids),

@@ -49,7 +49,7 @@ def door(address: str) -> Door:
     return msgspec.structs.replace(_DOOR, address=address)
 
 
-class Product(msgspec.Struct, frozen=True):
+class Product(msgspec.Struct, frozen=True, kw_only=True):
     """The server, and with ``wecom`` the adapter as well."""
 
     upstream: str

@@ -44,9 +44,9 @@ def run(name: str, setting: Setting) -> None:
     """Prints where the time goes under the load ``name``."""
     with tempfile.TemporaryDirectory(prefix="weconverse-profile-") as folder:
         product = Product(
-            setting.upstream,
-            setting.wecom if name in _WITH_ADAPTER else "",
-            _WITH_ADAPTER.get(name, "whole"),
+            upstream=setting.upstream,
+            wecom=setting.wecom if name in _WITH_ADAPTER else "",
+            app_assistant=_WITH_ADAPTER.get(name, "whole"),
             wrapper=lambda program: ("bench.sampler", str(Path(folder) / program)),
         )
         with product.started() as running:

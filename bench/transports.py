@@ -15,7 +15,7 @@ def transports(setting: Setting) -> Iterator[Outcome]:
     upstream = Subject("provider", Program("bench.provider_upstream"))
     with (
         upstream.started(core=DRIVER_CORE) as provider,
-        Product(setting.upstream, provider=provider.addresses["grpc"]).started() as product,
+        Product(upstream=setting.upstream, provider=provider.addresses["grpc"]).started() as product,
     ):
         for tokens, assistant in ((64, "paced"), (64, "whole"), (500, "long")):
             # A paced stream lasts as long as its pace says: short windows would see few of them end.
