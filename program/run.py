@@ -133,7 +133,13 @@ async def _work(program: Program[Any], settings: Any, arguments: argparse.Namesp
             print(await errand.run(settings, value or None))
             return OK
     await program.serve(settings, stop_on_signals())
+    # The loop hands the signals back as it closes: a second one would then end a clean stop as a crash. They wait
+    # until the process, which has nothing left to do, is gone.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     return OK
+
+
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -144,6 +150,6 @@ def stop_on_signals() -> asyncio.Event:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stop.set)
     return stop

@@ -99,5 +99,6 @@ def test_signals_stop_cleanly(command: list[str], number: signal.Signals) -> Non
         assert process.stdout.readline() == "serving\n"
         process.send_signal(number)
         process.send_signal(number)
-        assert process.stdout.read() == "stopped\n"
+        assert process.stdout.readline() == "stopped\n"
+        process.send_signal(number)
         assert process.wait(10) == 0
