@@ -37,6 +37,9 @@ def channel_options(target: str) -> list[tuple[str, int | str]]:
         # As often as needed: the default stops after two pings until data flows, and a stream
         # that waits for a delivery is silent for hours.
         ("grpc.http2.max_pings_without_data", 0),
+        # The first tries follow soon: a service that is started again is back within seconds, and with the
+        # default of one second and its growth the next try would come after five.
+        ("grpc.initial_reconnect_backoff_ms", 200),
         # After a lost connection the tries are at most this far apart: the default of two minutes
         # would keep a client away from a service that has been back for long.
         ("grpc.max_reconnect_backoff_ms", 5_000),
