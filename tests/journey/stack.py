@@ -187,7 +187,8 @@ async def running_stack(
             conversation_per_hour=100000,
             subscribes_per_minute=100000,
             token_calls_per_minute=100000,
-            callback_interval_seconds=1.0,
+            # WeCom waits for 5. Three tries are to outlast the start of a server on a busy machine.
+            callback_interval_seconds=2.0,
         ),
     )
     async with Simulator(settings, faults=Faults(faults, seed=seed)) as simulator:

@@ -59,10 +59,12 @@ async def test_after_every_token(death: Death) -> None:
         await death(request, told)
 
     whole = HEAD + b"".join(piece(token) for token in SECOND) + piece(finish="stop") + DONE
+    # Elsewhere a time-out so short would end a call before a busy machine had read it.
+    silence = 0.03 if death is stalls else 5.0
     async with serve(dies) as broken, serve(says(whole)) as sound:
         settings = Settings(
             models={
-                "a": ModelSettings(base_url=broken.url, first_token_seconds=0.03, idle_seconds=0.03),
+                "a": ModelSettings(base_url=broken.url, first_token_seconds=silence, idle_seconds=silence),
                 "b": ModelSettings(base_url=sound.url),
             },
             # Else it would rightly not be called any more, long before the last token.
@@ -75,7 +77,8 @@ async def test_after_every_token(death: Death) -> None:
                 told[:] = [piece(token) for token in FIRST[:count]]
                 shown = await watch(router, BOTH, Budget(20))
                 _is_one_whole_answer(shown, count)
-        assert len(sound.requests) == len(broken.requests) == len(FIRST) + 1
+        assert len(sound.requests) == len(FIRST) + 1
+        assert len(broken.requests) == len(FIRST) + 1 or death is stalls
     assert sum(outcome == "ok" for _, outcome in observer.attempts) == len(FIRST) + 1
 
 
