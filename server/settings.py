@@ -797,6 +797,9 @@ class EmbeddingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
     api_key: Annotated[Secret, Meta(description="The key, as `env:NAME` or `file:PATH`.")] = field(
         default_factory=lambda: Secret("")
     )
+    plain_http: Annotated[
+        bool, Meta(description="Allows sending a key to another machine without TLS. For a closed network only.")
+    ] = False
     model: Annotated[str, Meta(description="The model's name at the vendor. Empty: the name of this entry.")] = ""
     dimensions: Annotated[int, Meta(description="How long vectors shall be. 0: as the model gives them.", ge=0)] = 0
     batch_size: Annotated[int, Meta(description="Texts that may share one call.", ge=1, le=256)] = 32

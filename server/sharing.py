@@ -92,4 +92,4 @@ def _embedder(settings: Settings, who_needs: str) -> HttpEmbedder:
     try:
         return HttpEmbedder(name, settings.embeddings[name])
     except ValueError as error:
-        raise ValueError(f"embeddings.{name}.base_url: {error}") from error
+        raise ValueError(f"embeddings.{name}.{error}") from error

@@ -15,6 +15,7 @@ from yarl import URL
 
 from server.budget import Budget
 from server.llm.base import ErrorClass, ProviderError
+from server.llm.base_address import check_base_url, check_secrecy
 from server.llm.embedder import unit
 from server.llm.failures import failure_in_stream
 from server.llm.http_call import HttpOrigin, Outgoing
@@ -50,10 +51,13 @@ class HttpEmbedder:
         """Args: the name of the entry in the settings; POSIX time for the dates in ``Retry-After``.
 
         Raises:
-            ValueError: if ``base_url`` is not an address.
+            ValueError: if ``base_url`` is not an address, or the key would be readable on its way there.
         """
         self._name = name
         self._settings = settings
+        check_base_url(settings.base_url)
+        if settings.api_key or settings.api_key.reference:
+            check_secrecy(settings.base_url, plain_http=settings.plain_http)
         self._url = URL(_endpoint(settings.base_url), encoded=True)
         self._key = settings.api_key.reveal()
         self._dimension = settings.dimensions
@@ -182,6 +186,4 @@ def _numbers(embedding: list[float] | str) -> "list[float] | array[float]":
 def _endpoint(base_url: str) -> str:
     """The address of the call; a query behind the base address is kept (Azure's ``api-version``)."""
     parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("base_url must begin with http:// or https:// and name a host")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/embeddings", fragment=""))

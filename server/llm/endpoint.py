@@ -7,12 +7,11 @@ result, and ask neither what is set nor by whom.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from program.binding import is_loopback
 from server.llm.base import NO_MODEL_TAKES_PICTURES, ErrorClass, Image, Prompt, ProviderError
+from server.llm.base_address import check_base_url, check_secrecy
 from server.llm.presets import Preset, Side, Thinking, shipped_presets
 from server.settings import ModelSettings
 
@@ -157,8 +156,9 @@ def _address(entry: ModelSettings, preset: Preset | None, side: Side) -> str:
         vendor = "its vendor" if preset is None else entry.preset
         raise ValueError(f"{field}: {vendor} has no address that is the same for all; set it, such as {_example(side)}")
     if transport == "http":
-        _check_base_url(address)
-        _check_plain_text(address, entry)
+        check_base_url(address)
+        if has_key(entry):
+            check_secrecy(address, plain_http=entry.plain_http)
     elif address.startswith(("http://", "https://")):
         raise ValueError("target: must be host:port, without http:// in front; TLS is the setting tls")
     return address
@@ -171,39 +171,6 @@ def _example(side: Side) -> str:
     return side.address_example or (
         "https://api.example.com/v1" if STANDS_FOR[side.protocol][0] == "http" else "host:port"
     )
-
-
-_CALLS: Final = ("/chat/completions", "/messages")
-"""What vendors' pages show behind the address, so that it is copied along."""
-
-
-def _check_base_url(address: str) -> None:
-    try:
-        parts = urlsplit(address)
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole:
-        raise ValueError(
-            "base_url: must begin with http:// or https:// and name a host, such as https://api.example.com/v1"
-        )
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("base_url: must not hold a user or password, which logs would show; the key goes into api_key")
-    for call in _CALLS:
-        if parts.path.rstrip("/").endswith(call):
-            raise ValueError(f"base_url: must end before {call}, which each call adds; leave that out")
-
-
-def _check_plain_text(address: str, entry: ModelSettings) -> None:
-    parts = urlsplit(address)
-    if parts.scheme != "http" or entry.plain_http or not has_key(entry):
-        return
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    if not is_loopback(f"{host}:{parts.port or 80}"):
-        raise ValueError(
-            f"base_url: {parts.hostname} is not on this machine, and the key would travel in plain text; use https://, "
-            "or set plain_http = true if the network is closed"
-        )
 
 
 def has_key(entry: ModelSettings) -> bool:

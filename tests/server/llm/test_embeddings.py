@@ -297,3 +297,12 @@ async def test_ngrams_are_near_when_texts_look_alike() -> None:
     assert product(one, near) > 0.5 > product(one, far)
     assert len(await embedder.embed("", Budget(1))) == DIMENSION
     await embedder.aclose()
+
+
+def test_a_key_travels_in_plain_text_only_where_that_is_allowed() -> None:
+    address, key = "http://embeddings.corp.example/v1", Secret("k")
+    with pytest.raises(ValueError, match=r"^base_url: .* plain text; use https://, or set plain_http"):
+        HttpEmbedder("e", EmbeddingSettings(base_url=address, api_key=key))
+    HttpEmbedder("e", EmbeddingSettings(base_url=address, api_key=key, plain_http=True))
+    HttpEmbedder("e", EmbeddingSettings(base_url=address))
+    HttpEmbedder("e", EmbeddingSettings(base_url="http://127.0.0.1:1/v1", api_key=key))
