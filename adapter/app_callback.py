@@ -2,7 +2,8 @@
 
 A callback is acknowledged when the service has the message on disk, and not before: WeCom
 forgets what was acknowledged, and repeats what was not, about three times in five seconds
-each. A repetition is the same turn at the service, so a replay has no second effect.
+each. So a service that is away is waited for within those five. A repetition is the same
+turn at the service, so a replay has no second effect.
 
 Everything is internet-facing. The checks go from cheap to dear: size, time to arrive,
 age, form, signature, cipher. All failures of the envelope look the same from outside.
@@ -16,11 +17,12 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import web
 
+from adapter.backoff import Backoff
 from adapter.crypto import Envelope, EnvelopeError
 from adapter.metrics import Metrics
 from adapter.translate import Incoming, from_app_message
 from adapter.wire import WireError, parse_envelope, parse_message
-from weconverse import RequestIdReused, WeConverseError
+from weconverse import RequestIdReused, Unavailable, WeConverseError
 
 log = structlog.get_logger()
 
@@ -158,7 +160,7 @@ class AppDoor:
     async def _submit(self, account: AppAccount, incoming: Incoming) -> None:
         try:
             async with asyncio.timeout(self._submit_seconds):
-                await account.submit(incoming, self._submit_seconds)
+                await self._offer(account, incoming)
         except RequestIdReused as reused:
             # The id is taken by another message, and will be next time: repeating cannot help.
             log.warning("message_id_reused", conversation=incoming.conversation, turn=reused.metadata.get("turn", ""))
@@ -173,6 +175,20 @@ class AppDoor:
             raise _Rejected(503, "service") from None
         else:
             self._outcome["taken"].inc()
+
+    async def _offer(self, account: AppAccount, incoming: Incoming) -> None:
+        """Offers a message until the service is there. Without end: the caller bounds it.
+
+        Saying no at once would use up WeCom's repetitions while a service that was
+        restarted comes back.
+        """
+        backoff = Backoff(0.1, 0.5)
+        while True:
+            try:
+                return await account.submit(incoming, self._submit_seconds)
+            except Unavailable as error:
+                log.debug("service_away", request_id=incoming.request_id, why=error.reason or error.code.name)
+            await asyncio.sleep(backoff.pause())
 
     def _reject(self, rejected: _Rejected, **facts: object) -> web.Response:
         self._metrics.callback_rejects.labels(rejected.reason).inc()

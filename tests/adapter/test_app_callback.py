@@ -17,7 +17,7 @@ from adapter.listening import listening
 from adapter.metrics import Metrics
 from adapter.translate import Incoming
 from adapter.wire import AppMessage, envelope_xml, message_xml
-from weconverse import Overloaded, RequestIdReused, WeConverseError
+from weconverse import Overloaded, RequestIdReused, Unavailable, WeConverseError
 
 CORP = "ww1436e0e65a779aee"
 KEY = "6qkdMrq68nTKduznJYO1A37W2oEgpkMUvkttRToqhUt"
@@ -181,6 +181,23 @@ async def test_what_the_service_does_not_take_is_left_to_be_repeated(error: WeCo
     async with port() as callback:
         callback.service.error = error
         assert await callback.post(*sealed(text_message())) == (503, b"")
+
+
+async def test_a_service_that_is_away_is_waited_for() -> None:
+    async with port() as callback:
+        callback.service.error = Unavailable("being started")
+        under_way = asyncio.create_task(callback.post(*sealed(text_message())))
+        await callback.service.asked.wait()
+        callback.service.error = None
+        assert await under_way == (200, b"")
+        assert len(callback.service.taken) == 1
+
+
+async def test_a_service_that_stays_away_is_not_waited_for_longer_than_wecom_waits() -> None:
+    async with port(submit_seconds=0.1) as callback:
+        callback.service.error = Unavailable("gone")
+        assert await callback.post(*sealed(text_message())) == (503, b"")
+        assert callback.service.taken == []
 
 
 async def test_a_late_service_is_not_waited_for() -> None:
