@@ -13,6 +13,7 @@ from server.filter.entries import Action, Entry, Hit
 from server.filter.word_stream import Decided
 
 MASK: Final = "＊"
+"""Full width, because bots show Markdown, where plain asterisks are emphasis."""
 
 
 class Rendered(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Final
 
 from server.filter.pii.kinds import Finding, PiiKind
 from server.filter.pii.places import CITIES, PROVINCES
-from server.filter.pii.values import MASK
+from server.filter.rendering import MASK
 
 MAX_DETAIL: Final = 60
 """Characters from the division to the end that are looked at."""

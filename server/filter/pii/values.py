@@ -7,8 +7,8 @@ from typing import Final
 from server.filter.pii.digits import digits_of
 from server.filter.pii.kinds import PiiKind
 from server.filter.pii.phone import canonical_phone
+from server.filter.rendering import MASK
 
-MASK: Final = "＊"
 _HIDDEN: Final = MASK * 4
 _IN_CAPITALS: Final = frozenset({PiiKind.PLATE, PiiKind.PASSPORT, PiiKind.PERMIT, PiiKind.USCC})
 _SPACES: Final = re.compile(r"\s+")
