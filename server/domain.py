@@ -22,6 +22,15 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
     text: str
 
 
+class Missing(enum.IntEnum):
+    """Why a channel could not give the bytes of a picture, recording or file."""
+
+    TOO_LARGE = 1
+    UNAVAILABLE = 2
+    DAMAGED = 3
+    REFUSED = 4
+
+
 class MediaPart(msgspec.Struct, frozen=True, tag="media"):
     """A picture, a recording or a file: its bytes, its address, or neither."""
 
@@ -29,6 +38,9 @@ class MediaPart(msgspec.Struct, frozen=True, tag="media"):
     inline_data: bytes | None = None
     uri: str | None = None
     display_name: str = ""
+    missing: Missing | msgspec.UnsetType = msgspec.UNSET
+    """Why there is neither, if that is said. Unset it is not encoded, so that what was said before it
+    existed keeps its digest."""
 
 
 Part = TextPart | MediaPart

@@ -1,5 +1,7 @@
 """The form on disk: rows that an earlier version wrote must stay readable."""
 
+import msgspec
+
 from server.domain import (
     Ask,
     Content,
@@ -8,6 +10,7 @@ from server.domain import (
     Failure,
     FinishReason,
     MediaPart,
+    Missing,
     Owed,
     Reasoning,
     Replacement,
@@ -89,3 +92,10 @@ def test_a_row_of_the_first_version_is_readable() -> None:
 def test_the_digest_of_an_input_stays_what_it_was() -> None:
     """Rows keep it for as long as their key; another digest would make every repeated request an error."""
     assert digest(CONTENT).hex() == "dfc163b2fd55ceb5de4515afc0701301"
+
+
+def test_what_is_said_of_missing_bytes_is_kept() -> None:
+    part = MediaPart("video/mp4", missing=Missing.TOO_LARGE)
+    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(Content((part,))), type=Content)
+    assert kept.media == (part,)
+    assert digest(kept) != digest(Content((MediaPart("video/mp4"),)))
