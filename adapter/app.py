@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,29 +14,19 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from adapter.api import WeComApi
-from adapter.app_callback import AppAccount, AppDoor
-from adapter.app_courier import AppCourier
-from adapter.backoff import Backoff
-from adapter.bot_connection import connecting
-from adapter.bot_courier import BotCourier
-from adapter.bot_inbox import BotInbox
-from adapter.bot_line import BotLine
-from adapter.bot_showing import BotTiming
-from adapter.bot_socket import BotDoor, telling
-from adapter.crypto import Envelope
-from adapter.delivery import Lease
+from adapter.account import Account, Shared
+from adapter.app_account import applications, envelope
+from adapter.bot_account import socket_bots
+from adapter.gate import Gate
 from adapter.listening import Port, listening
 from adapter.metrics import Metrics
-from adapter.recently_sent import MemberPace, RecentlySent
-from adapter.settings import AppSettings, BotSettings, ServerSettings, Settings, check
-from adapter.submission import Submission, account_name
+from adapter.settings import ServerSettings, Settings, check
 from program.binding import refusal
 from program.health import Health
 from program.operations import serving
 from program.run import CannotStart
 from program.settings import SettingsError
-from weconverse import ConversationClient, ResourceNotFound, TurnOptions, WeConverseError
+from weconverse import ConversationClient, ResourceNotFound, WeConverseError
 
 log = structlog.get_logger()
 
@@ -56,13 +46,6 @@ class Running(NamedTuple):
     operations_port: int
 
 
-class _Door(NamedTuple):
-    """An account at work."""
-
-    run: Callable[[], Awaitable[None]]
-    drain: Callable[[float], Awaitable[object]]
-
-
 def plan(settings: Settings) -> Iterator[str]:
     """Checks everything that can be checked without a network, and says what would be done.
 
@@ -74,7 +57,7 @@ def plan(settings: Settings) -> Iterator[str]:
         if address:
             _check_address(f"{field}.address", address, allowed=settings.listen.insecure_listen)
     for name, app in settings.apps.items():
-        _envelope(name, app)
+        envelope(name, app)
         yield f"application {name}: agent {app.agent_id}, callbacks at {settings.listen.address}/wecom/app/{name}"
     for name in settings.bots:
         yield f"bot {name}: long connection to {settings.wecom.socket_base}"
@@ -114,15 +97,22 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         operations_port = await _operations(stack, settings, health, registry)
         client = await stack.enter_async_context(_client(settings.server))
         session = await stack.enter_async_context(_http(settings))
-        parts = _Parts(settings, client, session, metrics)
-        doors = [
-            *(parts.application(stack, name, app) for name, app in settings.apps.items()),
-            *(parts.bot(name, bot) for name, bot in settings.bots.items()),
-        ]
-        port = await _callbacks(stack, settings, parts.web())
+        shared = Shared(
+            settings,
+            client,
+            session,
+            metrics,
+            _gate(settings, metrics),
+            stack,
+            settings.delivery.instance or f"{socket.gethostname()[:48]}-{os.getpid()}",
+            settings.privacy.pseudonym_key.reveal().encode(),
+        )
+        apps, routes = applications(shared)
+        accounts = [*apps, *socket_bots(shared)]
+        port = await _callbacks(stack, settings, routes)
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(_look(client, settings, health), name="look at the service")
-            running_doors = [(door, group.create_task(_run(door))) for door in doors]
+            at_work = [(account, group.create_task(_run(account))) for account in accounts]
             health.mark(_LISTENING, ready=True)
             try:
                 yield Running(port.number if port else 0, operations_port)
@@ -132,160 +122,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 # Callbacks and deliveries end beside each other: all of it has one time to end in.
                 if port is not None:
                     group.create_task(port.aclose())
-                for door, at_work in running_doors:
-                    group.create_task(_drain(door, at_work, settings.listen.drain_seconds))
+                for account, task in at_work:
+                    group.create_task(_drain(account, task, settings.listen.drain_seconds))
 
 
-async def _run(door: _Door) -> None:
-    await door.run()
+async def _run(account: Account) -> None:
+    await account.run()
 
 
-async def _drain(door: _Door, at_work: "asyncio.Task[None]", seconds: float) -> None:
-    await door.drain(seconds)
+async def _drain(account: Account, at_work: "asyncio.Task[None]", seconds: float) -> None:
+    await account.drain(seconds)
     # What has no more than a connection to close is given a moment; one that hangs in opening none.
     await asyncio.wait((at_work,), timeout=_CLOSE_SECONDS)
     at_work.cancel()
-
-
-class _Parts:
-    """Makes the objects of each account from what all of them share."""
-
-    def __init__(
-        self, settings: Settings, client: ConversationClient, session: aiohttp.ClientSession, metrics: Metrics
-    ) -> None:
-        self._settings = settings
-        self._client = client
-        self._session = session
-        self._metrics = metrics
-        self._instance = settings.delivery.instance or f"{socket.gethostname()[:48]}-{os.getpid()}"
-        self._pseudonym_key = settings.privacy.pseudonym_key.reveal().encode()
-        self._callback_accounts: dict[str, AppAccount] = {}
-
-    def application(self, stack: AsyncExitStack, name: str, app: AppSettings) -> _Door:
-        wecom, delivery = self._settings.wecom, self._settings.delivery
-        api = WeComApi(
-            self._session,
-            base=wecom.api_base,
-            corp_id=app.corp_id,
-            secret=app.secret,
-            metrics=self._metrics,
-            request_seconds=wecom.request_seconds,
-        )
-        stack.push_async_callback(api.aclose)
-        courier = AppCourier(
-            api,
-            self._metrics,
-            agent_id=app.agent_id,
-            reply_type=app.reply_type,
-            duplicate_check_seconds=wecom.duplicate_check_seconds,
-            sent=RecentlySent(wecom.duplicate_check_seconds),
-            pace=MemberPace(wecom.member_messages_per_minute, wecom.member_messages_per_hour),
-            longest_pause=delivery.retry_seconds,
-        )
-        lease = Lease(
-            self._client,
-            courier,
-            self._metrics,
-            account=account_name(name),
-            instance=self._instance,
-            door="app",
-            max_open=delivery.max_open,
-            ended_only=True,
-            backoff=Backoff(0.2, delivery.reconnect_seconds),
-        )
-        submission = Submission(self._client, name, app.assistant)
-        self._callback_accounts[name] = AppAccount(_envelope(name, app), submission)
-        return _Door(lease.run, lease.drain)
-
-    def bot(self, name: str, bot: BotSettings) -> _Door:
-        delivery = self._settings.delivery
-        line = BotLine(
-            lambda: connecting(
-                self._session,
-                self._settings.wecom.socket_base,
-                self._metrics,
-                connect_seconds=bot.subscribe_seconds,
-                ack_seconds=bot.ack_seconds,
-                heartbeat_seconds=bot.heartbeat_seconds,
-            ),
-            self._metrics,
-            account=name,
-            bot_id=bot.bot_id,
-            secret=bot.secret,
-            subscribe_seconds=bot.subscribe_seconds,
-        )
-        timing = BotTiming(refresh=bot.refresh_seconds, thinking=bot.thinking_seconds, stream=bot.stream_seconds)
-        lease = Lease(
-            self._client,
-            BotCourier(self._client, line, self._metrics, timing=timing, longest_pause=delivery.retry_seconds),
-            self._metrics,
-            account=account_name(name),
-            instance=self._instance,
-            door="bot",
-            max_open=delivery.max_open,
-            exclusive=True,
-            backoff=Backoff(0.2, delivery.reconnect_seconds),
-        )
-        inbox = BotInbox(
-            Submission(self._client, name, bot.assistant, _paced(bot.refresh_seconds)),
-            telling(line),
-            self._metrics,
-            account=name,
-            max_waiting=bot.max_waiting,
-            window_seconds=bot.submit_window_seconds,
-        )
-        door = BotDoor(
-            line,
-            lease,
-            inbox,
-            self._metrics,
-            account=name,
-            name=bot.name,
-            greeting=_greeting(self._client, bot.assistant),
-            kicked_pause=bot.kicked_pause_seconds,
-            pseudonym_key=self._pseudonym_key,
-        )
-        return _Door(door.run, door.drain)
-
-    def web(self) -> web.Application | None:
-        """The application behind the callback port; ``None`` when nothing is to be called."""
-        if not self._callback_accounts:
-            return None
-        listen = self._settings.listen
-        door = AppDoor(
-            self._callback_accounts,
-            self._metrics,
-            max_body_bytes=listen.max_body_bytes,
-            body_seconds=listen.body_seconds,
-            window_seconds=listen.timestamp_window_seconds,
-            submit_seconds=listen.submit_seconds,
-            pseudonym_key=self._pseudonym_key,
-        )
-        application = web.Application(client_max_size=listen.max_body_bytes)
-        application.add_routes(door.routes())
-        return application
-
-
-def _envelope(name: str, app: AppSettings) -> Envelope:
-    try:
-        return Envelope(app.token.reveal(), app.encoding_aes_key.reveal(), app.corp_id)
-    except ValueError as error:
-        field, _, rule = str(error).partition(": ")
-        raise SettingsError(f"apps.{name}.{field}", rule) from None
-
-
-def _paced(refresh_seconds: float) -> TurnOptions:
-    """Asks for deltas half as far apart as the refreshes that show them: more would only cost."""
-    options = TurnOptions()
-    options.delta_interval.FromNanoseconds(int(min(2.0, refresh_seconds / 2) * 1e9))
-    return options
-
-
-def _greeting(client: ConversationClient, assistant: str) -> Callable[[], Awaitable[str]]:
-    async def greeting() -> str:
-        return (await client.get_assistant(assistant, timeout=_ASK_SECONDS)).greeting
-
-    return greeting
 
 
 async def _look(client: ConversationClient, settings: Settings, health: Health) -> None:
@@ -308,6 +157,16 @@ async def _look(client: ConversationClient, settings: Settings, health: Health) 
             health.mark(_SERVICE, ready=there)
             asked_before = True
         await asyncio.sleep(_NEXT_LOOK if health.parts[_SERVICE] else _FIRST_LOOK)
+
+
+def _gate(settings: Settings, metrics: Metrics) -> Gate:
+    listen = settings.listen
+    return Gate(
+        metrics,
+        max_body_bytes=listen.max_body_bytes,
+        body_seconds=listen.body_seconds,
+        window_seconds=listen.timestamp_window_seconds,
+    )
 
 
 def _client(server: ServerSettings) -> ConversationClient:
@@ -350,10 +209,12 @@ async def _operations(stack: AsyncExitStack, settings: Settings, health: Health,
         raise CannotStart(f"operations.address {settings.operations.address}: {error.strerror}") from None
 
 
-async def _callbacks(stack: AsyncExitStack, settings: Settings, application: web.Application | None) -> Port | None:
-    if application is None:
+async def _callbacks(stack: AsyncExitStack, settings: Settings, routes: list[web.RouteDef]) -> Port | None:
+    if not routes:  # nothing is to be called
         return None
     listen = settings.listen
+    application = web.Application(client_max_size=listen.max_body_bytes)
+    application.add_routes(routes)
     port = listening(
         application,
         listen.address,

@@ -15,9 +15,9 @@ from typing import Final
 
 import structlog
 
-from adapter.app_callback import Submit
 from adapter.backoff import Backoff
 from adapter.metrics import Metrics
+from adapter.taking import Submit
 from adapter.translate import UNREACHABLE, Incoming, sentence
 from weconverse import InvalidRequest, RequestIdReused, WeConverseError
 

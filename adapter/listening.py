@@ -58,7 +58,7 @@ async def listening(
         application,
         access_log=None,
         handle_signals=False,
-        # Also closes connections that trickle their headers; see app_callback for the body.
+        # Also closes connections that trickle their headers; see gate.py for the body.
         keepalive_timeout=keepalive_seconds,
         lingering_time=_LINGER,
         auto_decompress=False,

@@ -45,9 +45,9 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Where an answer goes: all that another instance of this program needs to deliver it."""
 
     version: int = 1
-    door: Literal["app", "bot"]
+    door: Literal["app", "bot", "bot_callback", "kf"]
     user: str
-    """The UserID of the person who wrote."""
+    """The UserID of the person who wrote; of a customer, the external_userid."""
     chat: str = ""
     """The group; empty for the person's own chat."""
     chat_type: Literal["single", "group"] = "single"
@@ -56,10 +56,29 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     create_time: int = 0
     """When WeCom says the message was sent, in POSIX seconds; 0 if it does not say."""
 
+    response_url: str = ""
+    """Of a bot in callback mode: takes one message within an hour (DOC 101138). Whoever knows it can use it."""
+    open_kfid: str = ""
+    """The customer service account that was written to."""
+
     @property
     def target(self) -> str:
         """To whom a message of our own accord goes: the group, or the person."""
         return self.chat or self.user
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that belong to a message, and stay with WeCom until they are fetched."""
+
+    part: int
+    """Which part of ``Incoming.content`` they are for, from 0."""
+    kind: Literal["image", "voice", "video", "file"]
+    media_id: str = ""
+    """For ``media/get``; lives three days."""
+    url: str = ""
+    """Of a bot: a signed address, good for five minutes for everybody who knows it. Never log it."""
+    aeskey: str = ""
+    """Opens what ``url`` yields; empty in callback mode, where the bot's EncodingAESKey does."""
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -73,6 +92,8 @@ class Incoming(msgspec.Struct, frozen=True):
     sender: Sender
     address: bytes
     """An encoded :class:`Address`, at most 4096 bytes."""
+    attachments: tuple[Attachment, ...] = ()
+    """What has to be fetched before the message is whole."""
 
 
 class Greeting(msgspec.Struct, frozen=True):

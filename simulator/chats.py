@@ -7,7 +7,7 @@ application or a bot every person has a conversation of their own; a group has o
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -48,6 +48,13 @@ class Bubble(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What is seen, after every cut; without what is folded away."""
     thoughts: str = ""
     """What a thinking area hides."""
+    content: dict[str, Any] | None = None
+    """What is more than text, for the page. By ``kind``: ``card`` {``card``: the template card as it was sent,
+    ``replaced``: what was chosen, or empty}; ``image``, ``voice``, ``video``, ``file`` {``name``, ``size``,
+    ``url``: where this simulator gives the bytes}; ``news`` {``articles``}; ``menu`` {``head``, ``items``, ``tail``};
+    ``link``, ``location``, ``miniprogram`` {their fields}; ``mixed`` {``items``: of these kinds and ``text``}."""
+    feedback_id: str = ""
+    """With it, the page offers to rate the message (DOC 101031)."""
     finished: bool = True
     expired: bool = False
     recalled: bool = False
@@ -101,6 +108,8 @@ class Chats:
         stream_id: str = "",
         finished: bool = True,
         lost_bytes: int = 0,
+        content: dict[str, Any] | None = None,
+        feedback_id: str = "",
     ) -> Bubble:
         """Shows a new bubble at the end of a conversation."""
         self._number += 1
@@ -118,6 +127,8 @@ class Chats:
             answers=answers,
             stream_id=stream_id,
             lost_bytes=lost_bytes,
+            content=content,
+            feedback_id=feedback_id,
         )
         self._conversation(chat, person).bubbles.append(bubble)
         self._on_change(bubble)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from adapter.app_callback import AppAccount, AppDoor
 from adapter.crypto import Envelope
+from adapter.gate import Gate
 from adapter.listening import listening
 from adapter.metrics import Metrics
 from adapter.translate import Incoming
@@ -72,12 +73,9 @@ async def port(
     *, max_connections: int = 100, submit_seconds: float = 3.5, body_seconds: float = 0.2
 ) -> AsyncIterator[Port]:
     service, registry = Service(), CollectorRegistry()
-    door = AppDoor(
-        {"assistant": AppAccount(ENVELOPE, service.submit)},
-        Metrics(registry),
-        body_seconds=body_seconds,
-        submit_seconds=submit_seconds,
-    )
+    metrics = Metrics(registry)
+    gate = Gate(metrics, body_seconds=body_seconds)
+    door = AppDoor({"assistant": AppAccount(ENVELOPE, service.submit)}, gate, metrics, submit_seconds=submit_seconds)
     application = web.Application(client_max_size=64 * 1024)
     application.add_routes(door.routes())
     limits = {"keepalive_seconds": 0.3, "drain_seconds": 1.0, "max_connections": max_connections}

@@ -1,0 +1,81 @@
+"""Makes self-built applications from their settings."""
+
+from aiohttp import web
+
+from adapter.account import Account, Shared
+from adapter.api import WeComApi
+from adapter.app_callback import AppAccount, AppDoor
+from adapter.app_courier import AppCourier
+from adapter.backoff import Backoff
+from adapter.crypto import Envelope
+from adapter.delivery import Lease
+from adapter.recently_sent import MemberPace, RecentlySent
+from adapter.settings import AppSettings
+from adapter.submission import Submission, account_name
+from program.settings import SettingsError
+
+
+def envelope(name: str, app: AppSettings) -> Envelope:
+    """What opens the callbacks of an application.
+
+    Raises:
+        SettingsError: for a malformed Token or EncodingAESKey.
+    """
+    try:
+        return Envelope(app.token.reveal(), app.encoding_aes_key.reveal(), app.corp_id)
+    except ValueError as error:
+        field, _, rule = str(error).partition(": ")
+        raise SettingsError(f"apps.{name}.{field}", rule) from None
+
+
+def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
+    """Every application of the settings, and the addresses that WeCom calls for them."""
+    apps = shared.settings.apps
+    if not apps:
+        return [], []
+    door = AppDoor(
+        {
+            name: AppAccount(envelope(name, app), Submission(shared.client, name, app.assistant))
+            for name, app in apps.items()
+        },
+        shared.gate,
+        shared.metrics,
+        submit_seconds=shared.settings.listen.submit_seconds,
+        pseudonym_key=shared.pseudonym_key,
+    )
+    return [_delivering(shared, name, app) for name, app in apps.items()], door.routes()
+
+
+def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
+    wecom, delivery = shared.settings.wecom, shared.settings.delivery
+    api = WeComApi(
+        shared.session,
+        base=wecom.api_base,
+        corp_id=app.corp_id,
+        secret=app.secret,
+        metrics=shared.metrics,
+        request_seconds=wecom.request_seconds,
+    )
+    shared.stack.push_async_callback(api.aclose)
+    courier = AppCourier(
+        api,
+        shared.metrics,
+        agent_id=app.agent_id,
+        reply_type=app.reply_type,
+        duplicate_check_seconds=wecom.duplicate_check_seconds,
+        sent=RecentlySent(wecom.duplicate_check_seconds),
+        pace=MemberPace(wecom.member_messages_per_minute, wecom.member_messages_per_hour),
+        longest_pause=delivery.retry_seconds,
+    )
+    lease = Lease(
+        shared.client,
+        courier,
+        shared.metrics,
+        account=account_name(name),
+        instance=shared.instance,
+        door="app",
+        max_open=delivery.max_open,
+        ended_only=True,
+        backoff=Backoff(0.2, delivery.reconnect_seconds),
+    )
+    return Account(lease.run, lease.drain)

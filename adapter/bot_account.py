@@ -1,0 +1,91 @@
+"""Makes intelligent bots over the long connection from their settings."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from adapter.account import Account, Shared
+from adapter.backoff import Backoff
+from adapter.bot_connection import connecting
+from adapter.bot_courier import BotCourier
+from adapter.bot_inbox import BotInbox
+from adapter.bot_line import BotLine
+from adapter.bot_showing import BotTiming
+from adapter.bot_socket import BotDoor, telling
+from adapter.delivery import Lease
+from adapter.settings import BotSettings
+from adapter.submission import Submission, account_name
+from weconverse import ConversationClient, TurnOptions
+
+_ASK_SECONDS: Final = 3.0
+
+
+def socket_bots(shared: Shared) -> list[Account]:
+    """Every bot of the settings that has a long connection."""
+    return [_bot(shared, name, bot) for name, bot in shared.settings.bots.items()]
+
+
+def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
+    delivery = shared.settings.delivery
+    line = BotLine(
+        lambda: connecting(
+            shared.session,
+            shared.settings.wecom.socket_base,
+            shared.metrics,
+            connect_seconds=bot.subscribe_seconds,
+            ack_seconds=bot.ack_seconds,
+            heartbeat_seconds=bot.heartbeat_seconds,
+        ),
+        shared.metrics,
+        account=name,
+        bot_id=bot.bot_id,
+        secret=bot.secret,
+        subscribe_seconds=bot.subscribe_seconds,
+    )
+    timing = BotTiming(refresh=bot.refresh_seconds, thinking=bot.thinking_seconds, stream=bot.stream_seconds)
+    lease = Lease(
+        shared.client,
+        BotCourier(shared.client, line, shared.metrics, timing=timing, longest_pause=delivery.retry_seconds),
+        shared.metrics,
+        account=account_name(name),
+        instance=shared.instance,
+        door="bot",
+        max_open=delivery.max_open,
+        exclusive=True,
+        backoff=Backoff(0.2, delivery.reconnect_seconds),
+    )
+    inbox = BotInbox(
+        Submission(shared.client, name, bot.assistant, paced(bot.refresh_seconds)),
+        telling(line),
+        shared.metrics,
+        account=name,
+        max_waiting=bot.max_waiting,
+        window_seconds=bot.submit_window_seconds,
+    )
+    door = BotDoor(
+        line,
+        lease,
+        inbox,
+        shared.metrics,
+        account=name,
+        name=bot.name,
+        greeting=greeting(shared.client, bot.assistant),
+        kicked_pause=bot.kicked_pause_seconds,
+        pseudonym_key=shared.pseudonym_key,
+    )
+    return Account(door.run, door.drain)
+
+
+def paced(refresh_seconds: float) -> TurnOptions:
+    """Asks for deltas half as far apart as the refreshes that show them: more would only cost."""
+    options = TurnOptions()
+    options.delta_interval.FromNanoseconds(int(min(2.0, refresh_seconds / 2) * 1e9))
+    return options
+
+
+def greeting(client: ConversationClient, assistant: str) -> Callable[[], Awaitable[str]]:
+    """Asks the service what an assistant says to who opens the chat; empty for silence."""
+
+    async def ask() -> str:
+        return (await client.get_assistant(assistant, timeout=_ASK_SECONDS)).greeting
+
+    return ask
