@@ -274,7 +274,7 @@ def test_bot_silence(message: BotMessage) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[]", b"\xff", b'{"door":"kf","user":"u"}', b'{"version":2,"door":"app","user":"u"}']
+    "data", [b"", b"{}", b"[]", b"\xff", b'{"door":"fax","user":"u"}', b'{"version":2,"door":"app","user":"u"}']
 )
 def test_foreign_addresses_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="address: "):
