@@ -23,12 +23,18 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Missing(enum.IntEnum):
-    """Why a channel could not give the bytes of a picture, recording or file."""
+    """Why there are no bytes of a picture, recording or file: the channel had none, or they could not be read."""
 
     TOO_LARGE = 1
     UNAVAILABLE = 2
     DAMAGED = 3
     REFUSED = 4
+    UNSUPPORTED = 5
+    ENCRYPTED = 6
+    WITHOUT_TEXT = 7
+    TOO_SLOW = 8
+    NO_LISTENER = 9
+    NOT_UNDERSTOOD = 10
 
 
 class MediaPart(msgspec.Struct, frozen=True, tag="media"):
