@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamps
 FUZZ_SECONDS ?= 120
+# Most tests wait most of the time: two at a time take half as long on two cores.
+TEST_WORKERS ?= 2
 # The fuzzer has wheels for this one and newer ones.
 FUZZ_PYTHON ?= python3.12
 
@@ -45,7 +47,7 @@ run: $(STAMP)/run ## Starts server, adapter and a local WeCom, and prints where 
 	@$(BIN)/python tools/up.py
 
 test: $(STAMP)/dev $(STAMP)/engines ## Runs every test, the short fault test included.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-triton: $(STAMP)/dev $(STAMP)/triton ## Runs the tests against a real Triton server.
 	@WECONVERSE_TRITON_PYTHON=$(VENV)/triton/bin/python $(BIN)/python -m pytest -v tests/triton

@@ -76,11 +76,15 @@ answer = '''收到。您的问题是:{question} 以上是完整的回答,谢谢�
 """
 
 
+# Not the shared generator: others seed it, and two test processes must not draw the same ports.
+_DICE = random.SystemRandom()
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that are free now, and below the range from which the system hands out its own."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randint(20000, 30000)
+        port = _DICE.randint(20000, 30000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
