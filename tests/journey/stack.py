@@ -48,7 +48,7 @@ target = "127.0.0.1:{grpc}"
 [listen]
 address = "127.0.0.1:{callbacks}"
 [operations]
-address = ""
+address = "127.0.0.1:{operations}"
 [log]
 level = "warning"
 [wecom]
@@ -98,8 +98,9 @@ def free_ports(count: int) -> list[int]:
 class Program:
     """One program that is started again whenever it dies, until it is told to stop."""
 
-    def __init__(self, name: str, config: Path) -> None:
+    def __init__(self, name: str, config: Path, operations_port: int = 0) -> None:
         self.name = name
+        self.operations_port = operations_port
         self.kills = 0
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
@@ -108,14 +109,14 @@ class Program:
     async def keep_running(self) -> None:
         """Starts it, again and again."""
         while not self._stopping:
-            with (self._config.parent / f"{self.name}.log").open("ab") as log:
+            with self._config.with_suffix(".log").open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", self.name, "--config", str(self._config),
                     cwd=ROOT, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
                 )  # fmt: skip
             code = await self._process.wait()
             if not self._stopping and code != -signal.SIGKILL:
-                raise RuntimeError(f"{self.name} ended by itself with code {code}; see {self.name}.log")
+                raise RuntimeError(f"{self.name} ended by itself with code {code}; see {self._config.stem}.log")
 
     def kill(self) -> None:
         """kill -9, if it runs."""
@@ -170,6 +171,7 @@ async def running_stack(
     demonstration: bool = False,
     merge_seconds: float = 0.0,
     models: str = "",
+    adapters: int = 1,
 ) -> AsyncIterator[Stack]:
     """A stack on free ports, everything in ``folder``; stopped in order at the end.
 
@@ -177,8 +179,10 @@ async def running_stack(
         demonstration: answers as `make run` does; otherwise every answer quotes its question.
         merge_seconds: how long to wait whether a person writes on.
         models: tables of the server's settings in the place of the scripted model.
+        adapters: how many there are. WeCom calls the first one; the bot belongs to whoever holds its grant.
     """
-    grpc_port, callback_port = free_ports(2)
+    grpc_port, *adapter_ports = free_ports(1 + 2 * adapters)
+    callback_port = adapter_ports[0]
     settings = Settings(
         listen=ListenSettings(address="127.0.0.1:0"),
         people=people(persons),
@@ -198,7 +202,6 @@ async def running_stack(
     async with Simulator(settings, faults=Faults(faults, seed=seed)) as simulator:
         names = {
             "grpc": grpc_port,
-            "callbacks": callback_port,
             "folder": folder,
             "rest": simulator.rest_base,
             "socket": simulator.socket_base,
@@ -208,13 +211,12 @@ async def running_stack(
         names["models"] = models or SCRIPTED.format(script=script, merge=merge_seconds)
         (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
         (folder / "server.toml").write_text(SERVER.format(**names), encoding="utf-8")
-        (folder / "adapter.toml").write_text(ADAPTER.format(**names), encoding="utf-8")
-        stack = Stack(
-            simulator,
-            Program("server", folder / "server.toml"),
-            [Program("adapter", folder / "adapter.toml")],
-            callback_port,
-        )
+        stack = Stack(simulator, Program("server", folder / "server.toml"), [], callback_port)
+        for number in range(adapters):
+            callbacks, operations = adapter_ports[2 * number : 2 * number + 2]
+            config = folder / f"adapter{number or ''}.toml"
+            config.write_text(ADAPTER.format(callbacks=callbacks, operations=operations, **names), encoding="utf-8")
+            stack.adapters.append(Program("adapter", config, operations))
         async with asyncio.TaskGroup() as tasks:
             for program in stack.programs:
                 tasks.create_task(program.keep_running())
