@@ -1,7 +1,8 @@
 """What a WeCom message means to the service: who speaks where, what was said, and where the answer goes.
 
-Pure. A message becomes one of three things: :class:`Incoming` is submitted as a turn,
-:class:`Greeting` is answered with the assistant's greeting, :class:`Silence` is
+Pure. A message becomes one of these: :class:`Incoming` is submitted as a turn,
+:class:`Greeting` is answered with the assistant's greeting, :class:`Chosen` is a turn and
+changes the card that was touched, :class:`Rated` is noted, :class:`Silence` is
 acknowledged and nothing more. The rule: a person who sent something gets an answer,
 whatever its kind; what the platform says on its own gets none.
 """
@@ -14,7 +15,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from adapter.wire import AppMessage, BotMessage
+from adapter.cards import said_by_click
+from adapter.wire import AppMessage, BotCardClick, BotFeedback, BotMedia, BotMessage
 from weconverse.v1.conversation_pb2 import Content, Media, Part, Sender
 
 ADDRESS_BYTES: Final = 4096
@@ -23,7 +25,25 @@ ADDRESS_BYTES: Final = 4096
 _QUOTE_CHARACTERS: Final = 2000
 _NAME_CHARACTERS: Final = 64
 _SAFE_ID: Final = re.compile(r"[a-zA-Z0-9._~-]{1,128}", re.ASCII)
-_LEADING_WORD: Final = re.compile(r"\A@\S+(?:\s+|$)")
+_AT: Final = ("@", "＠")
+_BLANK: Final = " \t\r\n\u2005\u200b\u00a0\u3000\ufeff"
+"""What stands around a mention, and is nothing that anybody wrote."""
+_LEADING_WORD: Final = re.compile(r"\A[@＠]\S+(?:\s+|$)")
+_TURN: Final = re.compile(r"conversations/[a-zA-Z0-9._~-]{1,128}/turns/[a-zA-Z0-9._~-]{1,128}", re.ASCII)
+
+_RATINGS: Final[Mapping[int, Literal["helpful", "unhelpful", "withdrawn"]]] = {
+    1: "helpful",
+    2: "unhelpful",
+    3: "withdrawn",
+}
+_REASONS: Final[Mapping[int, str]] = {1: "与问题无关", 2: "内容不完整", 3: "内容有错误", 4: "数据分析有误"}
+"""Why a reply was called inaccurate (DOC 101027)."""
+_FETCHED: Final[Mapping[str, Literal["image", "voice", "video", "file"]]] = {
+    "image": "image",
+    "voice": "voice",
+    "video": "video",
+    "file": "file",
+}
 
 _MIME: Final[Mapping[str, str]] = {
     "image": "image/jpeg",
@@ -102,6 +122,29 @@ class Greeting(msgspec.Struct, frozen=True):
     conversation: str
     request_id: str
     address: bytes
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """Somebody touched a bot's card, and says by it what :attr:`said` holds."""
+
+    incoming: Incoming
+    """The choice as the person's next message. It has no ``req_id``: an event takes no reply but a new card."""
+    task_id: str
+    """Of the card, which is the same for whatever takes its place."""
+    said: str
+    group: bool
+    """Whether it was in a group, where only this person's card changes."""
+    user: str
+
+
+class Rated(msgspec.Struct, frozen=True):
+    """Somebody rated a reply, or took the rating back."""
+
+    turn: str
+    """The full name of the turn, as it went out with the reply."""
+    kind: Literal["helpful", "unhelpful", "withdrawn"]
+    comment: str
+    rater: Sender
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -183,7 +226,7 @@ def _app_parts(message: AppMessage) -> list[Part]:
 
 def from_bot_message(
     account: str, bot_name: str, message: BotMessage, *, req_id: str = "", key: bytes = b""
-) -> Incoming | Greeting | Silence:
+) -> Incoming | Greeting | Chosen | Rated | Silence:
     """Decides what a message or an event of the bot means.
 
     Args:
@@ -204,35 +247,82 @@ def from_bot_message(
         create_time=message.create_time,
     )
     if message.msgtype == "event":
-        if message.event != "enter_chat":
-            return Silence("event")
-        event_id = message.msgid or _digest(key, "event", message.userid, str(message.create_time), message.event)
-        incoming = _incoming(account, key, event_id, Content(), address)
-        if isinstance(incoming, Silence):
-            return incoming
-        return Greeting(incoming.conversation, incoming.request_id, incoming.address)
+        return _from_bot_event(account, key, message, address)
     if message.msgtype in ("stream", ""):
         return Silence("poll")
-    parts = _bot_parts(message, bot_name)
+    parts, attachments = _bot_parts(message, bot_name)
     if not parts:
         return Silence("empty")
     request_id = message.msgid or _digest(key, "request", message.userid, str(message.create_time), message.text)
-    return _incoming(account, key, request_id, Content(parts=parts), address)
+    return _incoming(account, key, request_id, Content(parts=parts), address, attachments)
 
 
-def _bot_parts(message: BotMessage, bot_name: str) -> list[Part]:
-    text, quote = message.text.strip(), _quote(message)
-    if message.chattype == "group":
+def _from_bot_event(
+    account: str, key: bytes, message: BotMessage, address: Address
+) -> Greeting | Chosen | Rated | Silence:
+    if message.feedback is not None:
+        return _rated(key, message.userid, message.feedback)
+    if message.click is not None:
+        return _chosen(account, key, message.click, address)
+    if message.event != "enter_chat":
+        return Silence("event")
+    event_id = message.msgid or _digest(key, "event", message.userid, str(message.create_time), message.event)
+    incoming = _incoming(account, key, event_id, Content(), address)
+    if isinstance(incoming, Silence):
+        return incoming
+    return Greeting(incoming.conversation, incoming.request_id, incoming.address)
+
+
+def _chosen(account: str, key: bytes, click: BotCardClick, address: Address) -> Chosen | Silence:
+    said = said_by_click(click.event_key, click.selected)
+    if not said:
+        return Silence("event")
+    # A card answers once for each person, however often it is touched and its event comes.
+    request_id = _digest(key, "card", address.user, click.task_id, "" if click.task_id else str(address.create_time))
+    incoming = _incoming(
+        account, key, request_id, Content(parts=_text_parts(said)), msgspec.structs.replace(address, req_id="")
+    )
+    if isinstance(incoming, Silence):
+        return incoming
+    return Chosen(incoming, click.task_id, said, bool(address.chat), address.user)
+
+
+def _rated(key: bytes, user: str, feedback: BotFeedback) -> Rated | Silence:
+    kind = _RATINGS.get(feedback.kind)
+    if kind is None or not _TURN.fullmatch(feedback.id):
+        return Silence("event")
+    words = [_REASONS[reason] for reason in feedback.reasons if reason in _REASONS]
+    comment = "；".join(piece for piece in ("、".join(words), feedback.content.strip()) if piece)
+    rater = Sender(id=_digest(key, "person", user))
+    return Rated(feedback.id, kind, comment if kind == "unhelpful" else "", rater)
+
+
+def _bot_parts(message: BotMessage, bot_name: str) -> tuple[list[Part], tuple[Attachment, ...]]:
+    """The quoted message, then the person's own, each in its order; and what has to be fetched for them."""
+    pieces: list[str | BotMedia] = list(message.pieces or (*filter(None, (message.text.strip(),)), *message.media))
+    quote = _quote(message)
+    if message.chattype == "group" and pieces and isinstance(pieces[0], str):
         # Who only calls the bot by its name wants to be answered too, so the name then stays.
-        text = strip_mention(text, bot_name) or ("" if quote else text)
-    # The addresses of a bot's files stay here: what they yield is encrypted, so the service could not read it,
-    # and they are signed anew on each delivery, which would make a redelivery look like another message.
-    media = [_media(one.kind) for one in message.media]
-    if not text and not media and message.msgtype not in ("text", "mixed", "voice"):
-        media = [_media(message.msgtype)]
+        alone = len(pieces) == 1 and not quote
+        pieces[0] = strip_mention(pieces[0], bot_name) or (pieces[0] if alone else "")
+    if not pieces and message.msgtype not in ("text", "mixed", "voice"):
+        pieces = [BotMedia(message.msgtype)]
     if quote:
-        text = f"{quote}\n\n{text}"
-    return [*_text_parts(text), *media]
+        own = pieces.pop(0) if pieces and isinstance(pieces[0], str) else ""
+        pieces[:0] = [f"{quote}\n\n{own}", *message.quote_media]
+    parts: list[Part] = []
+    attachments: list[Attachment] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            parts += _text_parts(piece)
+            continue
+        kind = _FETCHED.get(piece.kind)
+        if kind is not None and piece.url:
+            # Their addresses are signed anew on each delivery: in the content, they would make a
+            # redelivery look like another message.
+            attachments.append(Attachment(part=len(parts), kind=kind, url=piece.url, aeskey=piece.aeskey))
+        parts.append(_media(piece.kind))
+    return parts, tuple(attachments)
 
 
 def strip_mention(text: str, bot_name: str) -> str:
@@ -240,16 +330,15 @@ def strip_mention(text: str, bot_name: str) -> str:
 
     The platform puts it there as plain text, ended by a space or U+2005. Names may hold
     spaces, so without knowing the name only one word can be cut off. Elsewhere an ``@``
-    is the person's own.
+    is the person's own, and so are the names of other people in front of the bot's.
     """
-    rest = text.lstrip()
+    rest = text.lstrip(_BLANK)
     name = bot_name.strip()
     if not name:
-        return _LEADING_WORD.sub("", rest, count=1).strip()
-    mention = f"@{name}"
-    while rest.startswith(mention) and _ends_word(rest[len(mention) : len(mention) + 1]):
-        rest = rest[len(mention) :].lstrip().lstrip("，,：:、").lstrip()
-    return rest.strip()
+        return _LEADING_WORD.sub("", rest, count=1).strip(_BLANK)
+    while rest[:1] in _AT and rest.startswith(name, 1) and _ends_word(rest[1 + len(name) : 2 + len(name)]):
+        rest = rest[1 + len(name) :].lstrip(_BLANK).lstrip("，,：:、").lstrip(_BLANK)
+    return rest.strip(_BLANK)
 
 
 def _ends_word(following: str) -> bool:
@@ -258,9 +347,12 @@ def _ends_word(following: str) -> bool:
 
 
 def _quote(message: BotMessage) -> str:
+    """The quoted message as lines that begin with ``>``; media stand there by name, and follow as parts."""
     if not message.quote_type:
         return ""
-    text = message.quote_text.strip() or f"[{_KIND_NAME.get(message.quote_type, '消息')}]"
+    pieces = message.quote_pieces or (*filter(None, (message.quote_text.strip(),)), *message.quote_media)
+    lines = [piece if isinstance(piece, str) else f"[{_KIND_NAME.get(piece.kind, '消息')}]" for piece in pieces]
+    text = "\n".join(lines) or f"[{_KIND_NAME.get(message.quote_type, '消息')}]"
     if len(text) > _QUOTE_CHARACTERS:
         text = text[:_QUOTE_CHARACTERS] + "…"
     return "\n".join(f"> {line}" for line in text.splitlines())
@@ -269,7 +361,14 @@ def _quote(message: BotMessage) -> str:
 # --- What both doors share ---------------------------------------------------------------
 
 
-def _incoming(account: str, key: bytes, request_id: str, content: Content, address: Address) -> Incoming | Silence:
+def _incoming(
+    account: str,
+    key: bytes,
+    request_id: str,
+    content: Content,
+    address: Address,
+    attachments: tuple[Attachment, ...] = (),
+) -> Incoming | Silence:
     encoded = msgspec.json.encode(address)
     if len(encoded) > ADDRESS_BYTES:
         return Silence("address too long")
@@ -282,6 +381,7 @@ def _incoming(account: str, key: bytes, request_id: str, content: Content, addre
         # In a group the model must tell people apart; WeCom gives it no better name than the UserID.
         sender=Sender(id=who, display_name=address.user[:_NAME_CHARACTERS] if address.chat else ""),
         address=encoded,
+        attachments=attachments,
     )
 
 

@@ -418,6 +418,30 @@ class BotMedia(msgspec.Struct, frozen=True):
     aeskey: str = ""
 
 
+class BotCardClick(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody did with a template card (DOC 101027)."""
+
+    task_id: str = ""
+    event_key: str = ""
+    """The key of the button."""
+    card_type: str = ""
+    selected: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The key of each question, and the ids of what was chosen."""
+
+
+class BotFeedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody thinks of a reply (DOC 101027)."""
+
+    id: str = ""
+    """The ``feedback.id`` that went out with the reply."""
+    kind: int = 0
+    """1 accurate, 2 inaccurate, 3 withdrawn."""
+    reasons: tuple[int, ...] = ()
+    """1 irrelevant, 2 incomplete, 3 wrong, 4 an error in the analysis of data."""
+    content: str = ""
+    """In the person's words."""
+
+
 class BotMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message or an event that a bot receives, over either door."""
 
@@ -434,12 +458,21 @@ class BotMessage(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     """What the person wrote or said; the texts of a mixed message joined by line breaks."""
     media: tuple[BotMedia, ...] = ()
+    pieces: tuple[str | BotMedia, ...] = ()
+    """The texts and media of a mixed message in their order; empty for every other kind."""
     quote_type: str = ""
     """The kind of the quoted message; empty if nothing is quoted."""
     quote_text: str = ""
+    quote_media: tuple[BotMedia, ...] = ()
+    quote_pieces: tuple[str | BotMedia, ...] = ()
+    """As ``pieces``, of the quoted message."""
     event: str = ""
     """The ``eventtype`` when ``msgtype`` is ``event``."""
     event_key: str = ""
+    click: BotCardClick | None = None
+    """With the event ``template_card_event``."""
+    feedback: BotFeedback | None = None
+    """With the event ``feedback_event``."""
     create_time: int = 0
     """POSIX seconds; 0 if absent."""
     response_url: str = ""
@@ -457,7 +490,10 @@ def parse_bot_message(body: Mapping[str, Any]) -> BotMessage:
     quote = _mapping(body.get("quote"))
     event = _mapping(body.get("event"))
     eventtype = _string(event.get("eventtype"))
-    text, media = _bot_content(body)
+    text, media, pieces = _bot_content(body)
+    quote_text, quote_media, quote_pieces = _bot_content(quote)
+    # Some clients' types put an event's fields beside eventtype, the document one level deeper.
+    detail = {**event, **_mapping(event.get(eventtype))}
     return BotMessage(
         msgid=_string(body.get("msgid")),
         aibotid=_string(body.get("aibotid")),
@@ -468,11 +504,15 @@ def parse_bot_message(body: Mapping[str, Any]) -> BotMessage:
         msgtype=_string(body.get("msgtype")),
         text=text,
         media=media,
+        pieces=pieces,
         quote_type=_string(quote.get("msgtype")),
-        quote_text=_bot_content(quote)[0],
+        quote_text=quote_text,
+        quote_media=quote_media,
+        quote_pieces=quote_pieces,
         event=eventtype,
-        # Some clients' types put the card's fields beside eventtype, the document one level deeper.
-        event_key=_string(_mapping(event.get(eventtype)).get("event_key") or event.get("event_key")),
+        event_key=_string(detail.get("event_key")),
+        click=_click(detail) if eventtype == "template_card_event" else None,
+        feedback=_feedback(detail) if eventtype == "feedback_event" else None,
         create_time=_integer(body.get("create_time")) or 0,
         response_url=_string(body.get("response_url")),
         stream_id=_string(_mapping(body.get("stream")).get("id")),
@@ -480,12 +520,40 @@ def parse_bot_message(body: Mapping[str, Any]) -> BotMessage:
     )
 
 
-def _bot_content(body: Mapping[str, Any]) -> tuple[str, tuple[BotMedia, ...]]:
+def _click(detail: Mapping[str, Any]) -> BotCardClick:
+    selected = []
+    for item in _items(_mapping(detail.get("selected_items")).get("selected_item")):
+        options = _mapping(item.get("option_ids")).get("option_id")
+        ids = options if isinstance(options, list) else [options]
+        selected.append((_string(item.get("question_key")), tuple(filter(None, map(_string, ids)))))
+    return BotCardClick(
+        task_id=_string(detail.get("task_id")),
+        event_key=_string(detail.get("event_key")),
+        card_type=_string(detail.get("card_type")),
+        selected=tuple(selected),
+    )
+
+
+def _feedback(detail: Mapping[str, Any]) -> BotFeedback:
+    reasons = detail.get("inaccurate_reason_list")
+    numbers = [_integer(reason) for reason in (reasons if isinstance(reasons, list) else [])]
+    return BotFeedback(
+        id=_string(detail.get("id")),
+        kind=_integer(detail.get("type")) or 0,
+        reasons=tuple(number for number in numbers if number is not None),
+        content=_string(detail.get("content")),
+    )
+
+
+def _bot_content(body: Mapping[str, Any]) -> tuple[str, tuple[BotMedia, ...], tuple[str | BotMedia, ...]]:
+    """Texts, media, and of a mixed message both in their order."""
     if body.get("msgtype") != "mixed":
-        return _bot_item(body)
-    items = _mapping(body.get("mixed")).get("msg_item")
-    read = [_bot_item(_mapping(item)) for item in (items if isinstance(items, list) else [])]
-    return "\n".join(text for text, _ in read if text), tuple(one for _, media in read for one in media)
+        return *_bot_item(body), ()
+    read = [_bot_item(item) for item in _items(_mapping(body.get("mixed")).get("msg_item"))]
+    pieces: list[str | BotMedia] = []
+    for text, media in read:
+        pieces += [text, *media] if text else media
+    return "\n".join(text for text, _ in read if text), tuple(one for _, media in read for one in media), tuple(pieces)
 
 
 def _bot_item(body: Mapping[str, Any]) -> tuple[str, tuple[BotMedia, ...]]:
@@ -509,3 +577,7 @@ def _integer(value: Any) -> int | None:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[dict[str, Any]]:
+    return [_mapping(item) for item in value] if isinstance(value, list) else []

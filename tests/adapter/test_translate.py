@@ -3,14 +3,18 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter.cards import DONE_KEY
 from adapter.translate import (
     Address,
+    Chosen,
     Greeting,
     Incoming,
+    Rated,
     Silence,
     app_event_id,
     from_app_message,
@@ -19,7 +23,7 @@ from adapter.translate import (
     sentence,
     strip_mention,
 )
-from adapter.wire import AppMessage, BotMedia, BotMessage
+from adapter.wire import AppMessage, BotCardClick, BotFeedback, BotMedia, BotMessage
 from weconverse.v1.conversation_pb2 import Content
 from weconverse.v1.error_reason_pb2 import ErrorReason
 
@@ -40,7 +44,7 @@ def group(text: str, **values: Any) -> BotMessage:
     return bot(text=text, chattype="group", chatid="wrAbC", **values)
 
 
-def incoming(result: Incoming | Greeting | Silence) -> Incoming:
+def incoming(result: Incoming | Greeting | Chosen | Rated | Silence) -> Incoming:
     assert isinstance(result, Incoming)
     return result
 
@@ -198,6 +202,13 @@ def test_a_group_is_one_conversation_of_several_people() -> None:
         ("@谁 帮我查", "", "帮我查"),
         ("@谁\u2005帮我查", "", "帮我查"),
         ("邮件 a@b.c", "", "邮件 a@b.c"),
+        ("＠小助手\u2005帮我查", "小助手", "帮我查"),
+        ("＠谁 帮我查", "", "帮我查"),
+        ("\u2005@小助手\u3000帮我查\u2005", "小助手", "帮我查"),
+        ("@小助手\u2005@小助手\u2005@张三\u2005帮", "小助手", "@张三\u2005帮"),
+        ("@张三\u2005@小助手\u2005帮我查", "小助手", "@张三\u2005@小助手\u2005帮我查"),
+        ("@My Bot 2\u2005go", "My Bot", "2\u2005go"),
+        ("@小助手帮我查", "小助手", "@小助手帮我查"),
     ],
 )
 def test_mentions(said: str, name: str, left: str) -> None:
@@ -217,6 +228,120 @@ def test_quotes_stand_before_the_question() -> None:
     assert text(picture.content) == "> [图片]\n\n这是什么"
     long = incoming(from_bot_message("ai", "", bot(text="短", quote_type="text", quote_text="长" * 30000)))
     assert len(text(long.content)) < 2100
+
+
+PICTURE, FILE = BotMedia("image", "https://p", "pk"), BotMedia("file", "https://f", "fk")
+
+
+def shapes(content: Content) -> list[str]:
+    """Texts as they are, media by their type, in order."""
+    return [part.text if part.HasField("text") else part.media.mime_type for part in content.parts]
+
+
+def test_a_mixed_message_keeps_its_order() -> None:
+    mixed = bot("mixed", text="看\n对吗", media=(PICTURE, PICTURE), pieces=("看", PICTURE, "对吗", PICTURE))
+    one = incoming(from_bot_message("ai", "", mixed))
+    assert shapes(one.content) == ["看", "image/jpeg", "对吗", "image/jpeg"]
+    assert [(a.part, a.kind, a.url, a.aeskey) for a in one.attachments] == [
+        (1, "image", "https://p", "pk"),
+        (3, "image", "https://p", "pk"),
+    ]
+    in_group = msgspec.structs.replace(mixed, chattype="group", chatid="g", pieces=("@小助手\u2005看", PICTURE))
+    assert shapes(incoming(from_bot_message("ai", "小助手", in_group)).content) == ["看", "image/jpeg"]
+    only_named = msgspec.structs.replace(mixed, chattype="group", chatid="g", pieces=("@小助手", PICTURE))
+    assert shapes(incoming(from_bot_message("ai", "小助手", only_named)).content) == ["image/jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("quoted", "expected"),
+    [
+        ({"quote_type": "text", "quote_text": "原文"}, ["> 原文\n\n什么意思"]),
+        ({"quote_type": "voice", "quote_text": "说的话"}, ["> 说的话\n\n什么意思"]),
+        ({"quote_type": "voice", "quote_media": (BotMedia("voice"),)}, ["> [语音]\n\n什么意思", "audio/amr"]),
+        ({"quote_type": "image", "quote_media": (PICTURE,)}, ["> [图片]\n\n什么意思", "image/jpeg"]),
+        ({"quote_type": "file", "quote_media": (FILE,)}, ["> [文件]\n\n什么意思", "application/octet-stream"]),
+        (
+            {"quote_type": "video", "quote_media": (BotMedia("video", "https://v"),)},
+            ["> [视频]\n\n什么意思", "video/mp4"],
+        ),
+        (
+            {"quote_type": "mixed", "quote_pieces": ("上", PICTURE, "下"), "quote_media": (PICTURE,)},
+            ["> 上\n> [图片]\n> 下\n\n什么意思", "image/jpeg"],
+        ),
+        ({"quote_type": "hologram"}, ["> [消息]\n\n什么意思"]),
+    ],
+)
+def test_every_quote_comes_before_the_question(quoted: dict[str, Any], expected: list[str]) -> None:
+    one = incoming(from_bot_message("ai", "", bot(text="什么意思", **quoted)))
+    assert shapes(one.content) == expected
+    assert [a.part for a in one.attachments] == [1] * any(p.url for p in quoted.get("quote_media", ()))
+
+
+def test_a_quoted_picture_stands_before_the_persons_own() -> None:
+    own = bot("mixed", pieces=(PICTURE, "哪个好"), quote_type="file", quote_media=(FILE,))
+    one = incoming(from_bot_message("ai", "", own))
+    assert shapes(one.content) == ["> [文件]", "application/octet-stream", "image/jpeg", "哪个好"]
+    assert [(a.part, a.url) for a in one.attachments] == [(1, "https://f"), (2, "https://p")]
+
+
+def clicked(key: str = "查余额", *, task: str = "t1", user: str = "ZhangSan", **values: Any) -> BotMessage:
+    click = BotCardClick(task_id=task, event_key=key, **values)
+    return bot("event", event="template_card_event", userid=user, event_key=key, click=click)
+
+
+def chosen(message: BotMessage, **options: Any) -> Chosen:
+    result = from_bot_message("ai", "", message, **options)
+    assert isinstance(result, Chosen)
+    return result
+
+
+def test_a_touched_button_is_what_the_person_says_next() -> None:
+    one = chosen(clicked(), req_id="r9")
+    assert (text(one.incoming.content), one.said, one.task_id, one.group) == ("查余额", "查余额", "t1", False)
+    assert one.incoming.conversation == incoming(from_bot_message("ai", "", bot(text="x"))).conversation
+    assert read_address(one.incoming.address).req_id == "", "an event takes no streamed reply"
+
+
+def test_a_card_answers_once_for_each_person() -> None:
+    first = chosen(clicked()).incoming.request_id
+    again = msgspec.structs.replace(clicked("别的"), msgid="m2", create_time=9)
+    assert chosen(again).incoming.request_id == first
+    assert chosen(clicked(user="LiSi")).incoming.request_id != first
+    assert chosen(clicked(task="t2")).incoming.request_id != first
+
+
+def test_what_was_selected_is_said_with_its_question() -> None:
+    selected = (("城市", ("北京", "上海")), ("日期", ("周一",)), ("其他", ()))
+    assert chosen(clicked("submit", selected=selected)).said == "城市：北京、上海\n日期：周一"
+
+
+def rated(kind: int, **values: Any) -> Rated:
+    feedback = BotFeedback(id="conversations/wecom.ai.x/turns/m1", kind=kind, **values)
+    result = from_bot_message("ai", "", bot("event", event="feedback_event", feedback=feedback))
+    assert isinstance(result, Rated)
+    return result
+
+
+def test_feedback_is_a_rating_with_its_reasons_in_words() -> None:
+    assert (rated(1).kind, rated(2).kind, rated(3).kind) == ("helpful", "unhelpful", "withdrawn")
+    worst = rated(2, reasons=(1, 2, 3, 4, 9), content=" 说反了 ")
+    assert worst.comment == "与问题无关、内容不完整、内容有错误、数据分析有误；说反了"
+    assert (rated(2, content="差").comment, rated(2, reasons=(3,)).comment, rated(2).comment) == (
+        "差",
+        "内容有错误",
+        "",
+    )
+    assert worst.turn == "conversations/wecom.ai.x/turns/m1"
+    assert worst.rater.id == incoming(from_bot_message("ai", "", bot(text="x"))).sender.id
+
+
+@pytest.mark.parametrize(
+    "feedback",
+    [BotFeedback(id="someone-elses", kind=1), BotFeedback(id="conversations/c/turns/1", kind=7), BotFeedback()],
+)
+def test_foreign_feedback_is_nothing(feedback: BotFeedback) -> None:
+    message = bot("event", event="feedback_event", feedback=feedback)
+    assert from_bot_message("ai", "", message) == Silence("event")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +365,9 @@ def test_bot_kinds(message: BotMessage, said: str, kinds: list[str]) -> None:
 
 def test_a_newly_signed_address_is_the_same_message() -> None:
     first, again = (bot("image", media=(BotMedia("image", f"https://u?sign={n}", f"k{n}"),)) for n in range(2))
-    assert from_bot_message("ai", "", first) == from_bot_message("ai", "", again)
+    one, two = (incoming(from_bot_message("ai", "", message)) for message in (first, again))
+    assert (one.content, one.request_id, one.conversation) == (two.content, two.request_id, two.conversation)
+    assert [a.url for a in (*one.attachments, *two.attachments)] == ["https://u?sign=0", "https://u?sign=1"]
 
 
 def test_enter_chat_is_greeted() -> None:
@@ -258,6 +385,8 @@ def test_enter_chat_is_greeted() -> None:
     [
         bot("event", event="feedback_event"),
         bot("event", event="template_card_event"),
+        clicked(DONE_KEY),
+        clicked(""),
         bot("event", event="disconnected_event"),
         bot("event", event="something_new"),
         bot("event", event="enter_chat", userid="x" * 5000),

@@ -374,6 +374,9 @@ def test_bot_messages() -> None:
         {"msgtype": "text", "text": {"content": "这个"}}]}})  # fmt: skip
     assert mixed.text == "看\n这个"
     assert mixed.media == (wire.BotMedia("image", "https://u", "k"),)
+    assert mixed.pieces == ("看", wire.BotMedia("image", "https://u", "k"), "这个")
+    quoted = parse_bot_message({**common, "msgtype": "text", "text": {"content": "?"}, "quote": {**mixed.raw}})
+    assert (quoted.pieces, quoted.quote_pieces, quoted.quote_media) == ((), mixed.pieces, mixed.media)
     voice = parse_bot_message({**common, "msgtype": "voice", "voice": {"content": "说的话"}})
     assert (voice.text, voice.media) == ("说的话", ())
     silent = parse_bot_message({**common, "msgtype": "voice", "voice": {"content": ""}})
@@ -395,4 +398,19 @@ def test_bot_events() -> None:
     flat = {"eventtype": "template_card_event", "event_key": "k"}
     for event in (nested, flat):
         assert parse_bot_message({"msgtype": "event", "event": event}).event_key == "k"
+    fields = {
+        "card_type": "vote_interaction",
+        "event_key": "submit",
+        "task_id": "t",
+        "selected_items": {"selected_item": [{"question_key": "q", "option_ids": {"option_id": ["a", "b"]}}, "x"]},
+    }
+    for event in ({"template_card_event": fields}, fields):
+        click = parse_bot_message({"msgtype": "event", "event": {"eventtype": "template_card_event", **event}}).click
+        assert click == wire.BotCardClick(
+            task_id="t", event_key="submit", card_type="vote_interaction", selected=(("q", ("a", "b")), ("", ()))
+        )
+    says = {"id": "f", "type": 2, "content": "差", "inaccurate_reason_list": [1, "3", None]}
+    for event in ({"feedback_event": says}, says):
+        feedback = parse_bot_message({"msgtype": "event", "event": {"eventtype": "feedback_event", **event}}).feedback
+        assert feedback == wire.BotFeedback(id="f", kind=2, reasons=(1, 3), content="差")
     assert parse_bot_message({"msgtype": "stream", "stream": {"id": "s"}}).stream_id == "s"
