@@ -76,10 +76,10 @@ class Deliveries:
             self._release(session)
 
     def report(self, session: Session, result: DeliveryResult) -> None:
-        """Takes a result. One about a turn that this instance does not hold changes nothing."""
+        """Takes a result. Of a turn that this instance does not hold it may say only that it was delivered."""
         self.results.append(result)
         debt = self._debts.get(result.turn)
-        if debt is not None and debt.holder is session:
+        if debt is not None and _may_report(debt, session, result):
             if result.progress:
                 debt.progress = result.progress
             if result.outcome == DeliveryResult.DELIVERED:
@@ -169,3 +169,10 @@ class Deliveries:
                 session.outbox.put_nowait(AttachResponse(granted=Granted(epoch=self._epoch)))
         self.offer()
         self._on_change()
+
+
+def _may_report(debt: Debt, session: Session, result: DeliveryResult) -> bool:
+    if debt.holder is session:
+        return True
+    fetched = result.outcome == DeliveryResult.DELIVERED and debt.turn.ended and session.active
+    return fetched and not debt.settled and session.hello.account == debt.account

@@ -179,7 +179,7 @@ class Deliveries:
     async def take(self, attachment: "InstanceAttachment", report: Report) -> None:
         """Writes an outcome, then acts on it."""
         debt = self._debts.get(report.name)
-        if debt is None or debt.offered_to is not attachment:
+        if debt is None or not _may_report(debt, attachment, report):
             _log.info("late_report", outcome=report.outcome, **logged_name(report.name))
             return
         if report.outcome == "progress":
@@ -214,6 +214,18 @@ class Deliveries:
         debt.turn.delivery_state = DeliveryState.DELIVERED if outcome == "delivered" else DeliveryState.UNDELIVERABLE
         self._observer.delivery_reported(outcome)
         self._settle(debt)
+
+
+def _may_report(debt: Debt, attachment: "InstanceAttachment", report: Report) -> bool:
+    """Whether an instance may say this of a debt.
+
+    One that was offered to another instance, or to nobody, can be delivered all the same:
+    where the platform fetches replies by itself, it fetches them from whom it likes.
+    """
+    if debt.offered_to is attachment:
+        return True
+    fetched = report.outcome == "delivered" and debt.ended and attachment.active
+    return fetched and attachment.hello.account == debt.account
 
 
 class InstanceAttachment:

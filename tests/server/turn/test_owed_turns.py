@@ -52,6 +52,36 @@ async def test_a_submitted_turn_runs_and_is_offered_until_it_is_delivered(room: 
     assert len(room.deliveries) == 0
 
 
+async def test_an_instance_that_was_fetched_from_settles_what_another_one_holds(room: TurnRoom) -> None:
+    question = ask("你好", request_id="m1")
+    await room.turns.submit(question, owed())
+    async with (
+        room.deliveries.attach(hello(ended_only=True)) as holder,
+        room.deliveries.attach(hello(ended_only=True, instance="fetched from")) as other,
+    ):
+        await next_delivery(holder)
+        await report(other, question.name, "retry", retry_delay=0.0)
+        await report(other, question.name, "undeliverable")
+        assert (await room.turns.get(question.name)).delivery_state is DeliveryState.OWED
+        await report(other, question.name)
+        assert (await room.turns.get(question.name)).delivery_state is DeliveryState.DELIVERED
+        # The place it had at its holder is free again, and the holder is not asked any more.
+        assert not holder.open
+        await report(holder, question.name)
+    assert len(room.deliveries) == 0
+
+
+async def test_a_turn_that_runs_cannot_have_been_fetched(room: TurnRoom, model: PlayedModel) -> None:
+    model.play = when_told
+    question = ask("你好", request_id="m1")
+    await room.turns.submit(question, owed())
+    async with room.deliveries.attach(hello(ended_only=True)) as instance:
+        await report(instance, question.name)
+        assert (await room.turns.get(question.name)).delivery_state is DeliveryState.OWED
+        model.go.set()
+        await next_delivery(instance)
+
+
 async def test_submitting_again_finds_the_turn_in_every_state(open_room, model: PlayedModel) -> None:  # type: ignore[no-untyped-def]  # a fixture
     model.play = when_told
     question = ask("你好", request_id="m1")
