@@ -47,10 +47,15 @@ class AccessToken:
         *,
         clock: Callable[[], float] = time.monotonic,
         wrong_secret_pause: Backoff | None = None,
+        changes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Args: ``fetch`` asks WeCom once and raises :class:`WeComError`; ``clock`` gives seconds that only grow."""
+        """Args: ``fetch`` asks WeCom once and raises :class:`WeComError`; ``clock`` gives seconds that only grow;
+        ``changes`` counts how often the secret was replaced: a new one is tried at once, whatever the old one met.
+        """
         self._fetch = fetch
         self._clock = clock
+        self._changes = changes
+        self._refused_at_change = 0
         self._wrong_secret_pause = wrong_secret_pause or Backoff(120.0, 1800.0)
         self._token = ""
         self._early_at = 0.0
@@ -98,7 +103,7 @@ class AccessToken:
             await asyncio.gather(self._flight, return_exceptions=True)
 
     async def _renew(self) -> str:
-        if self._refusal is not None:
+        if self._refusal is not None and self._refused_at_change == self._changes():
             left = self._closed_until - self._clock()
             if left > 0:
                 raise CredentialRefused(self._refusal.code, self._refusal.call, left)
@@ -117,10 +122,13 @@ class AccessToken:
             flight.exception()  # marks it as seen: whoever waited has it, and an early renewal has nobody who waits
 
     async def _refresh(self) -> str:
+        changes = self._changes()
         try:
             fresh = await self._fetch()
         except CredentialRefused as refusal:
             self._shut(refusal)
+            # What was refused is the secret as it was asked with: it may have been replaced meanwhile.
+            self._refused_at_change = changes
             raise
         now = self._clock()
         self._token = fresh.text
@@ -133,6 +141,7 @@ class AccessToken:
     def _shut(self, refusal: CredentialRefused) -> None:
         pause = self._wrong_secret_pause.pause()
         self._refusal = refusal
+        self._refused_at_change = self._changes()
         self._closed_until = self._clock() + pause
         log.error("wecom_credentials_refused", code=refusal.code, call=refusal.call, next_try_in=round(pause))
 

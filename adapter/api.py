@@ -6,8 +6,8 @@ a second; a fresh token once; everything slower is the delivery's.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 from typing import Final, TypeVar
 
 import aiohttp
@@ -31,21 +31,26 @@ from program.secret import Secret
 
 _TRIES: Final = 4
 """One try and three repetitions, the most that DOC 90313 asks for."""
-_MAX_ANSWER_BYTES: Final = 1024 * 1024
+_MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""Room for the longest there is: a thousand messages of customers."""
 _JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """What aiohttp raises before a byte of the request has left."""
 
 
-class _Answer(msgspec.Struct):
+class Answer(msgspec.Struct):
+    """What every answer of the interface has. Answers with more extend it."""
+
     errcode: int = 0
+
+
+class _Answer(Answer):
     msgid: str = ""
     invaliduser: str | None = ""
     unlicenseduser: str | None = ""
 
 
-class _TokenAnswer(msgspec.Struct):
-    errcode: int = 0
+class _TokenAnswer(Answer):
     access_token: str = ""
     expires_in: float = 0.0
 
@@ -72,7 +77,7 @@ class _MarkdownMessage(msgspec.Struct, tag_field="msgtype", tag="markdown"):
     duplicate_check_interval: int
 
 
-_T = TypeVar("_T", _Answer, _TokenAnswer)
+_T = TypeVar("_T", bound=Answer)
 
 
 def encode_text(to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int) -> bytes:
@@ -112,7 +117,12 @@ class WeComApi:
         self._timeout = aiohttp.ClientTimeout(total=request_seconds)
         self._clock = clock
         self._pause = pause
-        self._token = AccessToken(self._fetch_token, clock=clock, wrong_secret_pause=wrong_secret_pause)
+        self._token = AccessToken(
+            self._fetch_token,
+            clock=clock,
+            wrong_secret_pause=wrong_secret_pause,
+            changes=lambda: secret.changes,
+        )
         self._slow_until = 0.0
         self._slow_code = 0
 
@@ -141,13 +151,49 @@ class WeComApi:
         body = encode_markdown(to_user, agent_id, content, duplicate_check=duplicate_check, interval=interval)
         return await self._send(body, repeatable=duplicate_check)
 
+    async def get(self, call: str, query: Mapping[str, str], answer: type[_T]) -> _T:
+        """Reads something: a GET of ``call``, the path below ``cgi-bin/``, with the token care of every request.
+
+        Args: ``answer`` is what comes back with errcode 0.
+
+        Raises:
+            WeComError: nothing was read.
+        """
+        return await self._with_token(
+            call,
+            lambda token: self._request("GET", call, {"access_token": token, **query}, None, answer),
+            repeatable=True,
+        )
+
+    async def call(self, call: str, body: bytes, answer: type[_T], *, repeatable: bool) -> _T:
+        """Posts any other request of this application, with the same care for token and passing failures.
+
+        Args:
+            call: its path, such as ``kf/sync_msg``.
+            body: JSON.
+            answer: what to read of the answer.
+            repeatable: whether doing it twice is harmless; else a request whose fate is unknown is not repeated.
+
+        Raises:
+            WeComError: it was not done, or (``WeComUnreachable.maybe_done``) nobody knows.
+        """
+        return await self._with_token(
+            call,
+            lambda token: self._request("POST", call, {"access_token": token}, body, answer),
+            repeatable=repeatable,
+        )
+
     async def _send(self, body: bytes, *, repeatable: bool) -> str:
         slow = self._slow_until - self._clock()
         if slow > 0:
             raise SlowDown(self._slow_code, "message/send", slow)
         with self._metrics.send_seconds.time():
             try:
-                answer = await self._with_token("message/send", body, repeatable=repeatable)
+                answer = await self._with_token(
+                    "message/send",
+                    lambda token: self._request("POST", "message/send", {"access_token": token}, body, _Answer),
+                    repeatable=repeatable,
+                )
             except SlowDown as slow_down:
                 self._slow_until = self._clock() + (slow_down.retry_after or 0.0)
                 self._slow_code = slow_down.code
@@ -157,22 +203,17 @@ class WeComApi:
             raise ReceiverRefused(81013, "message/send")
         return answer.msgid
 
-    async def _with_token(self, call: str, body: bytes, *, repeatable: bool) -> _Answer:
+    async def _with_token(self, call: str, request: Callable[[str], Awaitable[_T]], *, repeatable: bool) -> _T:
         token = await self._token.current()
         try:
-            answer = await self._post(call, token, body, repeatable=repeatable)
+            answer = await self._quickly_again(partial(request, token), call, repeatable=repeatable)
         except RequestRefused as refused:
             if refused.code not in TOKEN_CODES:
                 raise
             token = await self._token.after_refusal(token)
-            answer = await self._post(call, token, body, repeatable=repeatable)
+            answer = await self._quickly_again(partial(request, token), call, repeatable=repeatable)
         self._token.worked()
         return answer
-
-    async def _post(self, call: str, token: str, body: bytes, *, repeatable: bool) -> _Answer:
-        return await self._quickly_again(
-            lambda: self._request("POST", call, {"access_token": token}, body, _Answer), call, repeatable=repeatable
-        )
 
     async def _fetch_token(self) -> FreshToken:
         query = {"corpid": self._corp_id, "corpsecret": self._secret.reveal()}
@@ -220,11 +261,13 @@ class WeComApi:
         return self._base.joinpath(*call.split("/")).with_query(query)
 
     async def _request(self, method: str, call: str, query: dict[str, str], body: bytes | None, answer: type[_T]) -> _T:
+        # What is asked about one person is asked once: it would only push the addresses that are used again out.
+        address = self._address if len(query) == 1 else self._build_address
         # Errors of aiohttp may quote the address, and with it the token: none of them leaves this function.
         try:
             async with self._session.request(
                 method,
-                self._address(call, tuple(query.items())),
+                address(call, tuple(query.items())),
                 data=body,
                 headers=_JSON_HEADERS if body is not None else None,
                 timeout=self._timeout,

@@ -29,6 +29,9 @@ class Metrics:
         self.messages = counter(
             "messages_total", "Messages of people, by door and by what became of them.", "door", "result"
         )
+        self.media_fetches = counter(
+            "media_fetches_total", "Pictures, recordings and files of messages, by what became of fetching them.", "result"
+        )
         self.sends = counter("sends_total", "Messages to people, by door and result.", "door", "result")
         self.send_seconds = Histogram(
             "weconverse_adapter_send_seconds",
@@ -65,5 +68,25 @@ class Metrics:
             "weconverse_adapter_waiting_messages",
             "Messages in memory that the service has not taken yet.",
             ("account",),
+            registry=registry,
+        )
+        self.secret_rereads = counter(
+            "secret_rereads_total", "Secrets that were found changed in their files, by what came of it.", "result"
+        )
+        self.access = counter(
+            "access_total", "Decisions on who may use an account, by account and result.", "account", "result"
+        )
+        self.directory_reads = counter(
+            "directory_reads_total", "Questions to WeCom's directory, by call and result.", "call", "result"
+        )
+        self.sources = counter(
+            "sources_total",
+            "Callbacks by where they came from: allowed, elsewhere, or before the list was known.",
+            "result",
+        )
+        self.source_reads = counter("source_reads_total", "Readings of WeCom's list of addresses, by result.", "result")
+        self.source_list_age = Gauge(
+            "weconverse_adapter_source_list_age_seconds",
+            "Seconds since WeCom's list of addresses was read; -1 without one.",
             registry=registry,
         )

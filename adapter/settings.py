@@ -5,13 +5,17 @@ overrides it as ``WECONVERSE_ADAPTER__SECTION__KEY``.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, field
 
+from adapter.ranges import network
 from program.secret import Secret
 from program.settings import SettingsError
+
+REFUSAL: Final = "抱歉，您暂时没有使用这个助手的权限，请联系管理员开通。"
 
 _ACCOUNT: Final = re.compile("[a-zA-Z0-9._-]{1,64}", re.ASCII)
 
@@ -152,6 +156,109 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     ] = 1800.0
 
 
+class SecretsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Secrets of accounts that are in files."""
+
+    reread_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds between two looks at the files of the accounts' secrets: what was put in the place of a secret is used without a restart.",
+            ge=0.1,
+            le=3600,
+        ),
+    ] = 5.0
+
+
+class DirectorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where members, departments and tags are looked up for `access`."""
+
+    app: Annotated[
+        str,
+        Meta(
+            description="The application, by account name, whose Secret reads the directory; it sees what its visible scope (可见范围) holds. Empty: each application reads for itself, and bots cannot have rules by department or tag."
+        ),
+    ] = ""
+    fresh_seconds: Annotated[
+        float, Meta(description="Seconds for which what was read is used without asking again.", gt=0)
+    ] = 3600.0
+    stale_seconds: Annotated[
+        float,
+        Meta(description="Seconds for which it is used when WeCom cannot be reached or refuses to be asked.", ge=0),
+    ] = 86400.0
+    unknown_seconds: Annotated[
+        float, Meta(description="Seconds for which it is remembered that somebody is not in the directory.", gt=0)
+    ] = 300.0
+    request_seconds: Annotated[
+        float, Meta(description="Seconds a message waits for one look into the directory.", gt=0, le=60)
+    ] = 3.0
+    max_members: Annotated[
+        int, Meta(description="Members that are remembered at a time; the longest unused go first.", ge=1)
+    ] = 50_000
+
+
+class SourcesSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From where callbacks may come, beside being signed. Begin with `log`, and read what it says for some days."""
+
+    mode: Annotated[
+        Literal["off", "log", "enforce"],
+        Meta(
+            description="`log` counts and names callbacks from elsewhere; `enforce` also refuses them, with 403. `off` does not look."
+        ),
+    ] = "off"
+    wecom: Annotated[
+        bool, Meta(description="Whether the addresses that WeCom names (`getcallbackip`) are allowed.")
+    ] = True
+    app: Annotated[
+        str, Meta(description="The application, by account name, that asks for them. Empty: the first one.")
+    ] = ""
+    file: Annotated[
+        str,
+        Meta(
+            description="A file in which the last list of WeCom is kept, so that a restart has it at once. Empty: none; with `enforce`, callbacks then get 503 until the list was read."
+        ),
+    ] = ""
+    allow: Annotated[
+        tuple[str, ...],
+        Meta(description="Addresses that are allowed on all doors: `10.1.2.3`, `101.226.103.*` or `10.0.0.0/8`."),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of our own proxies, written as in `allow`. Only what these say about the sender is believed."
+        ),
+    ] = ()
+    header: Annotated[
+        Literal["x-forwarded-for", "forwarded"],
+        Meta(description="Where those proxies say it. They must set or extend this header, and no other is read."),
+    ] = "x-forwarded-for"
+    refresh_seconds: Annotated[
+        float, Meta(description="Seconds between two readings of WeCom's list, give or take a tenth.", ge=60)
+    ] = 86400.0
+    retry_seconds: Annotated[
+        float, Meta(description="Seconds until it is tried again after a failure; the last list stays in use.", ge=1)
+    ] = 3600.0
+
+
+class AccessRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Some people, and the assistant that they get. The first rule that somebody is in counts."""
+
+    members: Annotated[tuple[str, ...], Meta(description="UserIDs; case does not count.")] = ()
+    departments: Annotated[
+        tuple[int, ...], Meta(description="Ids of departments, everything below them included.")
+    ] = ()
+    tags: Annotated[
+        tuple[int, ...], Meta(description="Ids of tags; a department that has the tag counts with all below it.")
+    ] = ()
+    everyone: Annotated[bool, Meta(description="Everybody; for the last rule.")] = False
+    assistant: Annotated[
+        str,
+        Meta(
+            description="The assistant that answers these people. Empty: the account's.",
+            pattern="^[a-zA-Z0-9._~-]{0,64}$",
+        ),
+    ] = ""
+
+
 class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A self-built application. Its callback address ends in `/wecom/app/NAME`."""
 
@@ -163,6 +270,15 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Secret,
         Meta(description="The EncodingAESKey of its callback: 43 letters and digits, as `env:NAME` or `file:PATH`."),
     ]
+    next_token: Annotated[
+        Secret,
+        Meta(
+            description="The Token that is about to be saved in the console, valid beside the present one. Empty: none."
+        ),
+    ] = field(default_factory=lambda: Secret(""))
+    next_encoding_aes_key: Annotated[Secret, Meta(description="The same for the EncodingAESKey. Empty: none.")] = field(
+        default_factory=lambda: Secret("")
+    )
     assistant: Annotated[str, Meta(description="The assistant that answers.", pattern="^[a-zA-Z0-9._~-]{1,64}$")] = (
         "default"
     )
@@ -170,6 +286,12 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Literal["text", "markdown"],
         Meta(description="`text` is shown everywhere; `markdown` is not shown in the personal WeChat."),
     ] = "text"
+    access: Annotated[
+        tuple[AccessRule, ...], Meta(description="Who may use it, rule after rule. None: everybody.")
+    ] = ()
+    refusal: Annotated[
+        str, Meta(description="What somebody is told who is in none of these rules.", min_length=1, max_length=500)
+    ] = REFUSAL
 
 
 class BotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +305,12 @@ class BotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     assistant: Annotated[str, Meta(description="The assistant that answers.", pattern="^[a-zA-Z0-9._~-]{1,64}$")] = (
         "default"
     )
+    access: Annotated[
+        tuple[AccessRule, ...], Meta(description="Who may use it, rule after rule. None: everybody.")
+    ] = ()
+    refusal: Annotated[
+        str, Meta(description="What somebody is told who is in none of these rules.", min_length=1, max_length=500)
+    ] = REFUSAL
     refresh_seconds: Annotated[
         float, Meta(description="Seconds between two refreshes of a growing answer.", ge=0.05, le=10)
     ] = 0.5
@@ -220,6 +348,9 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     privacy: PrivacySettings = PrivacySettings()
     wecom: WeComSettings = WeComSettings()
     delivery: DeliverySettings = DeliverySettings()
+    secrets: SecretsSettings = SecretsSettings()
+    directory: DirectorySettings = DirectorySettings()
+    sources: SourcesSettings = SourcesSettings()
     apps: Annotated[
         dict[str, AppSettings],
         Meta(description="Self-built applications by account name."),
@@ -238,12 +369,8 @@ def check(settings: Settings) -> None:
     """
     if not settings.apps and not settings.bots:
         raise SettingsError("apps", "nothing to do without an application or a bot; add [apps.NAME] or [bots.NAME]")
-    for kind, accounts in (("apps", settings.apps), ("bots", settings.bots)):
-        for name in accounts:
-            if not _ACCOUNT.fullmatch(name):
-                raise SettingsError(f"{kind}.{name}", "the name of an account is 1 to 64 of a-z A-Z 0-9 . _ -")
-    for name in settings.apps.keys() & settings.bots.keys():
-        raise SettingsError(f"bots.{name}", f"is also the name of an application; rename one of the two {name}")
+    _check_accounts(settings)
+    _check_sources(settings)
     for name, app in settings.apps.items():
         for key in ("secret", "token", "encoding_aes_key"):
             _given(getattr(app, key), f"apps.{name}.{key}")
@@ -258,3 +385,65 @@ def check(settings: Settings) -> None:
 def _given(secret: Secret, field: str) -> None:
     if not secret:
         raise SettingsError(field, "is empty; give it as env:NAME or file:PATH")
+
+
+def accounts(settings: Settings) -> Iterator[tuple[str, str, msgspec.Struct]]:
+    """Every account of every kind: the kind as in the file, the name, and its settings."""
+    for kind in settings.__struct_fields__:
+        table = getattr(settings, kind)
+        if isinstance(table, Mapping):
+            for name, account in table.items():
+                yield kind, name, account
+
+
+def assistants(account: msgspec.Struct) -> Iterator[str]:
+    """Every assistant that people of an account may get."""
+    own: str = getattr(account, "assistant", "")
+    rules: tuple[AccessRule, ...] = getattr(account, "access", ())
+    named = (own, *(rule.assistant for rule in rules))
+    yield from dict.fromkeys(name for name in named if name)
+
+
+def _check_accounts(settings: Settings) -> None:
+    kind_of: dict[str, str] = {}
+    for kind, name, account in accounts(settings):
+        if not _ACCOUNT.fullmatch(name):
+            raise SettingsError(f"{kind}.{name}", "the name of an account is 1 to 64 of a-z A-Z 0-9 . _ -")
+        if (other := kind_of.setdefault(name, kind)) != kind:
+            # The name is all by which the service, the measures and the log tell accounts apart.
+            raise SettingsError(f"{kind}.{name}", f"is also the name of {other}.{name}; rename one of the two")
+        rules: tuple[AccessRule, ...] = getattr(account, "access", ())
+        for number, rule in enumerate(rules):
+            _check_rule(settings, kind, f"{kind}.{name}.access[{number}]", rule, last=number + 1 == len(rules))
+    if settings.directory.app and settings.directory.app not in settings.apps:
+        raise SettingsError("directory.app", f"names {settings.directory.app}, which is not among the apps")
+
+
+def _check_rule(settings: Settings, kind: str, path: str, rule: AccessRule, *, last: bool) -> None:
+    if not (rule.members or rule.departments or rule.tags or rule.everyone):
+        raise SettingsError(path, "is about nobody; give members, departments, tags, or everyone = true")
+    if rule.everyone and not last:
+        raise SettingsError(f"{path}.everyone", "leaves nobody for the rules after it; make this the last one")
+    if (rule.departments or rule.tags) and not settings.directory.app and kind != "apps":
+        field = "departments" if rule.departments else "tags"
+        raise SettingsError(f"{path}.{field}", "needs an application that reads the directory; set directory.app")
+
+
+def _check_sources(settings: Settings) -> None:
+    sources = settings.sources
+    for field in ("allow", "trusted_proxies"):
+        for number, text in enumerate(getattr(sources, field)):
+            try:
+                network(text)
+            except ValueError as error:
+                raise SettingsError(f"sources.{field}[{number}]", str(error)) from None
+    if sources.mode == "off":
+        return
+    if sources.wecom and (sources.app or not settings.apps) and sources.app not in settings.apps:
+        raise SettingsError(
+            "sources.app", "must name one of the apps, which asks WeCom for its addresses; or set sources.wecom = false"
+        )
+    if not sources.wecom and not sources.allow:
+        raise SettingsError(
+            "sources.allow", "is empty, so nobody could call; add addresses, or set sources.wecom = true"
+        )
