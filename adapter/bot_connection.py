@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -69,8 +69,8 @@ class BotConnection:
         self._silent = 0
         self._lost = False
 
-    async def request(self, req_id: str, frame: str, cmd: str) -> None:
-        """Sends one frame and returns when WeCom has acknowledged it with 0.
+    async def request(self, req_id: str, frame: str, cmd: str) -> dict[str, Any]:
+        """Sends one frame and returns the body of the acknowledgement, mostly empty, once WeCom took it.
 
         Waits for twice ``ack_seconds``: what comes in the second half is late, and counted.
         A task that is cancelled here leaves the frame sent.
@@ -87,6 +87,7 @@ class BotConnection:
             ack = await self._ack(req_id, awaited)
         if ack.errcode:
             raise FrameRefused(ack.errcode, cmd)
+        return ack.body
 
     async def subscribe(self, bot_id: str, secret: Secret, seconds: float) -> None:
         """Subscribes. To be called before :meth:`pushes`, which it does not need.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -94,8 +94,10 @@ class BotLine:
         finally:
             self._state.set(_CLOSED)
 
-    async def request(self, req_id: str, frame: str, cmd: str, *, wait_seconds: float) -> None:
+    async def request(self, req_id: str, frame: str, cmd: str, *, wait_seconds: float) -> dict[str, Any]:
         """Sends a frame over the present connection, or the next one if that comes within ``wait_seconds``.
+
+        Returns the body of the acknowledgement, which few commands have.
 
         A dropped subscription (846609) is renewed and the frame sent once more; a conflict
         (6000) is tried again three times. Both mean that nothing was done.
@@ -108,7 +110,7 @@ class BotLine:
         while True:
             connection = await self._present(wait_seconds)
             try:
-                await connection.request(req_id, frame, cmd)
+                return await connection.request(req_id, frame, cmd)
             except FrameRefused as refused:
                 if refused.code == NOT_SUBSCRIBED and not renewed:
                     renewed = True
@@ -118,8 +120,6 @@ class BotLine:
                     conflicts += 1
                 else:
                     raise
-            else:
-                return
 
     async def _present(self, wait_seconds: float) -> BotConnection:
         try:
