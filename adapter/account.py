@@ -1,13 +1,15 @@
 """What an account of any door is to the program: something that runs, stops, and may be called."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 import aiohttp
 
+from adapter.api import WeComApi
 from adapter.gate import Gate
 from adapter.metrics import Metrics
+from adapter.rereading import Rereading
 from adapter.settings import Settings
 from weconverse import ConversationClient
 
@@ -34,3 +36,7 @@ class Shared(NamedTuple):
     instance: str
     """The name of this instance in logs, at most 64 characters."""
     pseudonym_key: bytes
+    apis: Mapping[str, WeComApi]
+    """The HTTP interface of each self-built application, by account name; whoever needs one of them shares it."""
+    rereading: Rereading
+    """Tells when a secret of an account was replaced."""

@@ -15,12 +15,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from adapter.account import Account, Shared
-from adapter.app_account import applications, envelope
+from adapter.api import WeComApi
+from adapter.app_account import applications, keyring
 from adapter.bot_account import socket_bots
 from adapter.gate import Gate
 from adapter.listening import Port, listening
 from adapter.metrics import Metrics
-from adapter.settings import ServerSettings, Settings, check
+from adapter.rereading import Rereading, watched
+from adapter.settings import ServerSettings, Settings, accounts, assistants, check
 from program.binding import refusal
 from program.health import Health
 from program.operations import serving
@@ -57,7 +59,7 @@ def plan(settings: Settings) -> Iterator[str]:
         if address:
             _check_address(f"{field}.address", address, allowed=settings.listen.insecure_listen)
     for name, app in settings.apps.items():
-        envelope(name, app)
+        keyring(name, app)
         yield f"application {name}: agent {app.agent_id}, callbacks at {settings.listen.address}/wecom/app/{name}"
     for name in settings.bots:
         yield f"bot {name}: long connection to {settings.wecom.socket_base}"
@@ -97,6 +99,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         operations_port = await _operations(stack, settings, health, registry)
         client = await stack.enter_async_context(_client(settings.server))
         session = await stack.enter_async_context(_http(settings))
+        rereading = Rereading(watched(settings), metrics, seconds=settings.secrets.reread_seconds)
         shared = Shared(
             settings,
             client,
@@ -106,19 +109,23 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             stack,
             settings.delivery.instance or f"{socket.gethostname()[:48]}-{os.getpid()}",
             settings.privacy.pseudonym_key.reveal().encode(),
+            _apis(stack, settings, session, metrics),
+            rereading,
         )
         apps, routes = applications(shared)
-        accounts = [*apps, *socket_bots(shared)]
+        doors = [*apps, *socket_bots(shared)]
         port = await _callbacks(stack, settings, routes)
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(_look(client, settings, health), name="look at the service")
-            at_work = [(account, group.create_task(_run(account))) for account in accounts]
+            rereading_files = group.create_task(rereading.run(), name="reread secrets")
+            at_work = [(account, group.create_task(_run(account))) for account in doors]
             health.mark(_LISTENING, ready=True)
             try:
                 yield Running(port.number if port else 0, operations_port)
             finally:
                 health.mark(_LISTENING, ready=False)
                 looking.cancel()
+                rereading_files.cancel()
                 # Callbacks and deliveries end beside each other: all of it has one time to end in.
                 if port is not None:
                     group.create_task(port.aclose())
@@ -139,10 +146,10 @@ async def _drain(account: Account, at_work: "asyncio.Task[None]", seconds: float
 
 async def _look(client: ConversationClient, settings: Settings, health: Health) -> None:
     """Asks the service now and then whether it is there, and whether it has our assistants."""
-    assistants = {app.assistant for app in settings.apps.values()} | {bot.assistant for bot in settings.bots.values()}
+    wanted = sorted({assistant for _, _, account in accounts(settings) for assistant in assistants(account)})
     asked_before = False
     while True:
-        for assistant in sorted(assistants):
+        for assistant in wanted:
             try:
                 await client.get_assistant(assistant, timeout=_ASK_SECONDS)
             except ResourceNotFound:
@@ -157,6 +164,26 @@ async def _look(client: ConversationClient, settings: Settings, health: Health) 
             health.mark(_SERVICE, ready=there)
             asked_before = True
         await asyncio.sleep(_NEXT_LOOK if health.parts[_SERVICE] else _FIRST_LOOK)
+
+
+def _apis(
+    stack: AsyncExitStack, settings: Settings, session: aiohttp.ClientSession, metrics: Metrics
+) -> dict[str, WeComApi]:
+    wecom = settings.wecom
+    apis = {
+        name: WeComApi(
+            session,
+            base=wecom.api_base,
+            corp_id=app.corp_id,
+            secret=app.secret,
+            metrics=metrics,
+            request_seconds=wecom.request_seconds,
+        )
+        for name, app in settings.apps.items()
+    }
+    for api in apis.values():
+        stack.push_async_callback(api.aclose)
+    return apis
 
 
 def _gate(settings: Settings, metrics: Metrics) -> Gate:

@@ -3,26 +3,32 @@
 from aiohttp import web
 
 from adapter.account import Account, Shared
-from adapter.api import WeComApi
 from adapter.app_callback import AppAccount, AppDoor
 from adapter.app_courier import AppCourier
 from adapter.backoff import Backoff
-from adapter.crypto import Envelope
 from adapter.delivery import Lease
+from adapter.greeting import greeting
+from adapter.keyring import Keyring
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.settings import AppSettings
 from adapter.submission import Submission, account_name
 from program.settings import SettingsError
 
 
-def envelope(name: str, app: AppSettings) -> Envelope:
+def keyring(name: str, app: AppSettings) -> Keyring:
     """What opens the callbacks of an application.
 
     Raises:
         SettingsError: for a malformed Token or EncodingAESKey.
     """
     try:
-        return Envelope(app.token.reveal(), app.encoding_aes_key.reveal(), app.corp_id)
+        return Keyring(
+            app.token,
+            app.encoding_aes_key,
+            app.corp_id,
+            next_token=app.next_token,
+            next_encoding_aes_key=app.next_encoding_aes_key,
+        )
     except ValueError as error:
         field, _, rule = str(error).partition(": ")
         raise SettingsError(f"apps.{name}.{field}", rule) from None
@@ -35,7 +41,7 @@ def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
         return [], []
     door = AppDoor(
         {
-            name: AppAccount(envelope(name, app), Submission(shared.client, name, app.assistant))
+            name: AppAccount(keyring(name, app), Submission(shared.client, name, app.assistant))
             for name, app in apps.items()
         },
         shared.gate,
@@ -48,17 +54,8 @@ def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
 
 def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
     wecom, delivery = shared.settings.wecom, shared.settings.delivery
-    api = WeComApi(
-        shared.session,
-        base=wecom.api_base,
-        corp_id=app.corp_id,
-        secret=app.secret,
-        metrics=shared.metrics,
-        request_seconds=wecom.request_seconds,
-    )
-    shared.stack.push_async_callback(api.aclose)
     courier = AppCourier(
-        api,
+        shared.apis[name],
         shared.metrics,
         agent_id=app.agent_id,
         reply_type=app.reply_type,

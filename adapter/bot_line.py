@@ -70,11 +70,16 @@ class BotLine:
         self._kicks = metrics.socket_kicks.labels(account)
         self._connection: BotConnection | None = None
         self._subscribed = asyncio.Event()
+        self._secret_changed = asyncio.Event()
 
     @property
     def subscribed(self) -> bool:
         """Whether frames can be sent now."""
         return self._subscribed.is_set()
+
+    def secret_changed(self) -> None:
+        """Tells that the secret was replaced: whatever the old one met, the new one is tried at once."""
+        self._secret_changed.set()
 
     async def keep(self, on_push: Callable[[Frame], None]) -> None:
         """Stays connected until it is cancelled.
@@ -90,9 +95,18 @@ class BotLine:
                 self._state.set(_CONNECTING)
                 pause = await self._once(on_push)
                 self._state.set(_CLOSED)
-                await asyncio.sleep(pause)
+                await self._rest(pause)
         finally:
             self._state.set(_CLOSED)
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits before the next connection; not longer than until there is a new secret to try."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._secret_changed.wait()
+        except TimeoutError:
+            return
+        self._refused_backoff.reset()
 
     async def request(self, req_id: str, frame: str, cmd: str, *, wait_seconds: float) -> dict[str, Any]:
         """Sends a frame over the present connection, or the next one if that comes within ``wait_seconds``.
@@ -140,6 +154,7 @@ class BotLine:
 
     async def _once(self, on_push: Callable[[Frame], None]) -> float:
         """One connection from its opening to its end; the pause before the next one, in seconds."""
+        self._secret_changed.clear()
         try:
             async with self._connect() as connection:
                 await connection.subscribe(self._bot_id, self._secret, self._subscribe_seconds)

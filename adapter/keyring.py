@@ -18,7 +18,7 @@ _MOST_OPEN: Final = 4096
 
 
 class Keyring:
-    """The envelopes of one callback address; see :class:`adapter.gate.Seal`. Reads its secrets anew when they change."""
+    """The envelopes of one callback address (:class:`adapter.gate.Seal`), made anew when a secret of them changes."""
 
     def __init__(
         self,

@@ -286,6 +286,18 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Literal["text", "markdown"],
         Meta(description="`text` is shown everywhere; `markdown` is not shown in the personal WeChat."),
     ] = "text"
+    cards: Annotated[
+        bool,
+        Meta(
+            description="Whether cards are sent, such as the buttons of short replies. `false` says them in words, for people in the personal WeChat, which shows no cards."
+        ),
+    ] = True
+    menu: Annotated[
+        dict[str, Annotated[str, Meta(min_length=1, max_length=2000)]],
+        Meta(
+            description="What a person says by touching an entry of the application's menu, by its key. A key that reads like a sentence needs no entry here; others are passed over."
+        ),
+    ] = field(default_factory=dict)
     access: Annotated[
         tuple[AccessRule, ...], Meta(description="Who may use it, rule after rule. None: everybody.")
     ] = ()
@@ -431,12 +443,12 @@ def _check_rule(settings: Settings, kind: str, path: str, rule: AccessRule, *, l
 
 def _check_sources(settings: Settings) -> None:
     sources = settings.sources
-    for field in ("allow", "trusted_proxies"):
-        for number, text in enumerate(getattr(sources, field)):
+    for key in ("allow", "trusted_proxies"):
+        for number, text in enumerate(getattr(sources, key)):
             try:
                 network(text)
             except ValueError as error:
-                raise SettingsError(f"sources.{field}[{number}]", str(error)) from None
+                raise SettingsError(f"sources.{key}[{number}]", str(error)) from None
     if sources.mode == "off":
         return
     if sources.wecom and (sources.app or not settings.apps) and sources.app not in settings.apps:
