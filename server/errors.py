@@ -88,10 +88,14 @@ class MediaNotSupported(DomainError):
 
     reason = "MEDIA_NOT_SUPPORTED"
 
-    def __init__(self, mime_type: str) -> None:
+    def __init__(self, mime_type: str, missing: str = "") -> None:
+        """Args: its type as its sender gave it; the name of a :class:`server.domain.Missing`, where one says why."""
+        said = missing.lower().replace("_", " ")
         super().__init__(
-            f"no model of this assistant takes {mime_type}; send text instead",
-            metadata={"mimeType": mime_type},
+            f"a part of type {mime_type} cannot be read: {said}; send text instead"
+            if missing
+            else f"no model of this assistant takes {mime_type}; send text instead",
+            metadata={"mimeType": mime_type} | ({"missing": missing} if missing else {}),
         )
 
 

@@ -85,6 +85,13 @@ class GrpcSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_calls: Annotated[
         int, Meta(description="Calls at a time, streams included, before new ones are refused with `OVERLOADED`.", ge=1)
     ] = 8192
+    max_large_mebibytes: Annotated[
+        int,
+        Meta(
+            description="Mebibytes that requests with files may have together while their calls last, before new ones are refused with `OVERLOADED`. The service takes three times as much for them.",
+            ge=32,
+        ),
+    ] = 256
 
 
 class OperationsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -250,6 +257,33 @@ class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     media_not_supported: Annotated[
         str, Meta(description="Told to a person who sent what no model of the assistant takes.")
     ] = "抱歉，我目前只能处理文字消息。请用文字描述您的问题。"
+    media_too_large: Annotated[
+        str, Meta(description="Told to a person who sent a picture, recording or file that is too large to read.")
+    ] = "这个文件太大了，我读不了。请压缩、拆分，或把要点用文字发给我。"
+    media_unavailable: Annotated[
+        str, Meta(description="Told to a person whose file the channel does not give, or not any more.")
+    ] = "抱歉，我没能取到您发的文件，它可能已经过期。请重新发送一次。"
+    media_damaged: Annotated[str, Meta(description="Told to a person whose file cannot be opened.")] = (
+        "这个文件打不开，可能不完整或已损坏。请重新导出后再发一次，或把内容用文字发给我。"
+    )
+    media_unreadable: Annotated[
+        str, Meta(description="Told to a person who sent a file of a kind that nobody here reads.")
+    ] = "抱歉，我读不了这种文件。我能读 PDF、Word（docx）、Excel（xlsx）、PPT（pptx）、文本和图片；其他内容请用文字描述。"
+    media_encrypted: Annotated[str, Meta(description="Told to a person whose file wants a password.")] = (
+        "这个文件有密码保护，我打不开。请去掉密码后再发一次。"
+    )
+    media_without_text: Annotated[
+        str, Meta(description="Told to a person whose file has no text in it: an empty one, or a scan.")
+    ] = "这个文件里没有可读取的文字，可能是空文件或扫描件。请发送带文字的版本，或把要看的页面截图发给我。"
+    media_too_slow: Annotated[str, Meta(description="Told to a person whose file took too long to read.")] = (
+        "这个文件没能在限定时间内读完。请稍后再发一次，或换一个小一些的文件。"
+    )
+    voice_not_heard: Annotated[
+        str, Meta(description="Told to a person who sent a recording where nobody transcribes recordings.")
+    ] = "抱歉，我暂时听不了语音。请用文字描述您的问题，或把语音转成文字后发给我。"
+    voice_not_understood: Annotated[
+        str, Meta(description="Told to a person whose recording could not be transcribed.")
+    ] = "抱歉，这段语音我没能听清。请再说一次，或改用文字。"
     rate_limited: Annotated[str, Meta(description="Told to a person who has reached a limit.")] = (
         "您的提问有些频繁，已达到使用上限。请稍后再试。"
     )
@@ -811,6 +845,81 @@ class EmbeddingSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 1.0
 
 
+class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How pictures and documents are read, each in a process of its own."""
+
+    seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds that reading one message may take, waiting for a free process included; never more than its caller waits.",
+            gt=0,
+            le=60,
+        ),
+    ] = 5.0
+    max_characters: Annotated[
+        int,
+        Meta(
+            description="Characters that are read of one document. With all that was typed they never exceed `turns.max_input_characters`.",
+            ge=100,
+            le=1000000,
+        ),
+    ] = 12000
+    longest_edge: Annotated[
+        int,
+        Meta(
+            description="Points of the longest edge of a picture. Larger ones are shrunk, also those above 2 MiB.",
+            ge=256,
+            le=8192,
+        ),
+    ] = 2048
+    quality: Annotated[int, Meta(description="The JPEG quality of pictures that are made anew.", ge=60, le=95)] = 85
+    processes: Annotated[
+        int,
+        Meta(
+            description="Files read at a time; others wait their turn. Each takes some 100 MiB for a fraction of a second.",
+            ge=1,
+            le=64,
+        ),
+    ] = 2
+
+
+class SpeechSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who listens to recordings: a service with an OpenAI-style `/audio/transcriptions`."""
+
+    base_url: Annotated[
+        str, Meta(description="The address before `/audio/transcriptions`. Empty: nobody, and people are told so.")
+    ] = ""
+    api_key: Annotated[
+        Secret, Meta(description="The key, as `env:NAME` or `file:PATH`. Empty for servers that want none.")
+    ] = field(default_factory=lambda: Secret(""))
+    plain_http: Annotated[
+        bool,
+        Meta(
+            description="Allows sending key and recordings to another machine without TLS. For a closed network only."
+        ),
+    ] = False
+    model: Annotated[str, Meta(description="The model's name there.")] = "whisper-1"
+    language: Annotated[
+        str, Meta(description="What is spoken, as ISO 639-1. Empty: the model finds out.", max_length=8)
+    ] = "zh"
+    seconds: Annotated[
+        float,
+        Meta(description="Seconds that one recording may take; never more than its caller waits.", gt=0, le=300),
+    ] = 20.0
+    convert: Annotated[
+        Literal["wav", "none"],
+        Meta(
+            description="`wav`: recordings become WAV first, because hardly any service takes WeCom's AMR; needs the package av. `none`: they are sent as they came."
+        ),
+    ] = "wav"
+    max_recording_seconds: Annotated[
+        int, Meta(description="Seconds of a recording that are listened to, where it is converted.", ge=1, le=480)
+    ] = 120
+    max_calls: Annotated[
+        int, Meta(description="Recordings at a time; others wait within their time.", ge=1, le=1000)
+    ] = 8
+
+
 class PolicySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a word of a list means, by its tag. What an entry says of itself goes before it."""
 
@@ -986,6 +1095,8 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embeddings: Annotated[dict[str, EmbeddingSettings], Meta(description="Embedding models by name.")] = field(
         default_factory=dict
     )
+    media: MediaSettings = MediaSettings()
+    speech: SpeechSettings = SpeechSettings()
     filter: FilterSettings = FilterSettings()
     moderation: ModerationSettings = ModerationSettings()
     node_id: Annotated[

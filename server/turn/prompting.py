@@ -2,7 +2,7 @@
 
 import msgspec
 
-from server.domain import Ask, MediaPart, Round, TurnOptions
+from server.domain import Ask, MediaPart, Missing, Round, TurnOptions
 from server.errors import MediaNotSupported
 from server.llm.base import Image, Message, Prompt, Role
 from server.memory.base import Memory
@@ -32,7 +32,7 @@ class Prompting:
         """The prompt of a turn, for the models that were chosen.
 
         Raises:
-            MediaNotSupported: for a part that no model takes, whatever its vendor.
+            MediaNotSupported: for a part that could not be read, and one that no model takes, whatever its vendor.
             StoreUnavailable: if memory cannot be read.
         """
         images = tuple(_image(part) for part in ask.input.media)
@@ -78,6 +78,8 @@ def _history(ask: Ask) -> list[Message]:
 
 
 def _image(part: MediaPart) -> Image:
+    if isinstance(part.missing, Missing):
+        raise MediaNotSupported(part.mime_type, part.missing.name)
     if not part.mime_type.lower().startswith("image/"):
         raise MediaNotSupported(part.mime_type)
     if part.inline_data:

@@ -1,0 +1,186 @@
+"""Reads the media of messages: what each part is, who reads it, and what stands in its place afterwards."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+import structlog
+
+from server.budget import Budget
+from server.domain import Content, MediaPart, Missing, Part, TextPart
+from server.media.base import MediaKind, MediaObserver, Transcriber
+from server.media.job import Job, Outcome, Picture, Problem, Sound, Text, Unread
+from server.media.kinds import extension_of, kind_of
+from server.media.reader_process import ReaderProcesses
+from server.settings import MediaSettings, SpeechSettings
+
+_log = structlog.get_logger(__name__)
+
+MEMORY_BYTES: Final = 56 << 20
+"""What reading one file may take beside the program that reads it."""
+
+MAX_PICTURE_BYTES: Final = 2 << 20
+"""Of one picture that is kept."""
+
+MAX_PICTURES_BYTES: Final = 8 << 20
+"""Of all pictures of a message together, so that a turn fits into an answer of ``ListTurns``."""
+
+_NAME_CHARACTERS: Final = 100
+_SAID_CHARACTERS: Final = 4000
+"""Of a recording. Two minutes hold a thousand."""
+
+_PROBLEMS: Final[dict[Problem, Missing]] = {
+    "too_large": Missing.TOO_LARGE,
+    "damaged": Missing.DAMAGED,
+    "unsupported": Missing.UNSUPPORTED,
+    "encrypted": Missing.ENCRYPTED,
+    "without_text": Missing.WITHOUT_TEXT,
+    "too_slow": Missing.TOO_SLOW,
+}
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What became of a part: a text with the line above it, or a part."""
+
+    part: Part
+    heading: str = ""
+    cut: bool = False
+    outcome: str = "read"
+
+
+class Reading:
+    """A :class:`~server.media.base.MediaReader`."""
+
+    def __init__(
+        self,
+        settings: MediaSettings,
+        speech: SpeechSettings,
+        transcriber: Transcriber | None,
+        observer: MediaObserver,
+    ) -> None:
+        """Args: who listens to recordings; ``None`` where nobody does."""
+        self._settings = settings
+        self._speech = speech
+        self._transcriber = transcriber
+        self._observer = observer
+        self._processes = ReaderProcesses(settings.processes)
+
+    async def read(self, content: Content, budget: Budget, max_characters: int) -> Content:
+        """See :meth:`server.media.base.MediaReader.read`."""
+        pictures = sum(1 for part in content.media if part.inline_data)
+        picture_bytes = min(MAX_PICTURE_BYTES, MAX_PICTURES_BYTES // max(1, pictures))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._part(part, budget, picture_bytes)) for part in content.parts]
+        return Content(_fitted([task.result() for task in tasks], max_characters))
+
+    async def _part(self, part: Part, budget: Budget, picture_bytes: int) -> _Read:
+        if isinstance(part, TextPart) or not part.inline_data:
+            return _Read(part)
+        kind, extension = kind_of(part.inline_data, part.mime_type)
+        began = time.monotonic()
+        match kind:
+            case "document":
+                read = await self._document(part, part.inline_data, budget)
+            case "picture":
+                read = await self._picture(part, part.inline_data, budget, picture_bytes)
+            case "recording":
+                read = await self._recording(part, part.inline_data, extension, budget)
+            case "other":
+                read = _unread(part, Missing.UNSUPPORTED)
+        self._note(kind, read.outcome, len(part.inline_data), time.monotonic() - began)
+        return read
+
+    async def _document(self, part: MediaPart, data: bytes, budget: Budget) -> _Read:
+        claimed = part.mime_type.lower()
+        job = self._job("document", extension_of(part.display_name) or claimed.rpartition("/")[2])
+        outcome = await self._processes.read(job, data, budget.part(self._settings.seconds))
+        if isinstance(outcome, Text):
+            heading = f"【文件：{name}】" if (name := _name(part.display_name)) else "【文件】"
+            return _Read(TextPart(outcome.text), heading, outcome.cut, "cut" if outcome.cut else "read")
+        if isinstance(outcome, Unread) and outcome.problem == "unsupported":
+            # Not what it is said to be, rather than of a kind that nobody reads.
+            broken = claimed.startswith(("image/", "audio/"))
+            return _unread(part, Missing.DAMAGED if broken else Missing.UNSUPPORTED)
+        return _refused(part, outcome)
+
+    async def _picture(self, part: MediaPart, data: bytes, budget: Budget, most: int) -> _Read:
+        job = msgspec.structs.replace(self._job("picture"), max_picture_bytes=most)
+        outcome = await self._processes.read(job, data, budget.part(self._settings.seconds))
+        if not isinstance(outcome, Picture):
+            return _refused(part, outcome)
+        kept = msgspec.structs.replace(part, mime_type=outcome.mime_type, inline_data=outcome.data or data)
+        return _Read(kept, outcome="shrunk" if outcome.data else "passed")
+
+    async def _recording(self, part: MediaPart, data: bytes, extension: str, budget: Budget) -> _Read:
+        if self._transcriber is None:
+            return _unread(part, Missing.NO_LISTENER)
+        own = budget.part(self._speech.seconds)
+        if self._speech.convert == "wav":
+            if extension == "silk":
+                return _unread(part, Missing.UNSUPPORTED)
+            outcome = await self._processes.read(self._job("recording"), data, own)
+            if not isinstance(outcome, Sound):
+                return _refused(part, outcome)
+            data, extension = outcome.data, "wav"
+        said = await self._transcriber.transcribe(data, extension, own)
+        return _Read(TextPart(said[:_SAID_CHARACTERS])) if said else _unread(part, Missing.NOT_UNDERSTOOD)
+
+    def _job(self, kind: Literal["document", "picture", "recording"], extension: str = "") -> Job:
+        settings = self._settings
+        return Job(
+            kind=kind,
+            extension=extension,
+            max_characters=settings.max_characters,
+            longest_edge=settings.longest_edge,
+            quality=settings.quality,
+            max_recording_seconds=self._speech.max_recording_seconds,
+            memory_bytes=MEMORY_BYTES,
+            processor_seconds=int(settings.seconds) + 1,
+        )
+
+    def _note(self, kind: MediaKind, outcome: str, size: int, seconds: float) -> None:
+        self._observer.media_read(kind, outcome, seconds)
+        # Names of files are people's, as their texts are.
+        _log.info("media_read", kind=kind, outcome=outcome, bytes=size, seconds=round(seconds, 3))
+
+
+def _fitted(parts: Sequence[_Read], max_characters: int) -> tuple[Part, ...]:
+    """The parts with all their texts within so many characters: what was read gives way to what was typed."""
+    left = max_characters - sum(
+        len(read.part.text) for read in parts if isinstance(read.part, TextPart) and not read.heading
+    )
+    fitted: list[Part] = []
+    for read in parts:
+        part = read.part
+        # Parts are joined by line breaks.
+        left -= bool(fitted)
+        if isinstance(part, TextPart) and read.heading:
+            part = TextPart(_document_text(read, part.text, left))
+            left -= len(part.text)
+        fitted.append(part)
+    return tuple(fitted)
+
+
+def _document_text(read: _Read, text: str, room: int) -> str:
+    whole = f"{read.heading}\n{text}"
+    if not read.cut and len(whole) <= room:
+        return whole
+    note = "（文件较长，只读取了前 {} 字）"
+    kept = text[: max(0, room - len(read.heading) - len(note) - 8)]
+    return f"{read.heading}\n{kept}\n{note.format(len(kept))}"
+
+
+def _name(name: str) -> str:
+    """A file's name on one line."""
+    return "".join(character for character in name if character.isprintable())[:_NAME_CHARACTERS].strip()
+
+
+def _refused(part: MediaPart, outcome: Outcome) -> _Read:
+    return _unread(part, _PROBLEMS[outcome.problem] if isinstance(outcome, Unread) else Missing.DAMAGED)
+
+
+def _unread(part: MediaPart, missing: Missing) -> _Read:
+    left = msgspec.structs.replace(part, inline_data=None, missing=missing)
+    return _Read(left, outcome=missing.name.lower())

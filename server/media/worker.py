@@ -1,0 +1,157 @@
+"""Reads one file, in a process of its own: ``python -m server.media.worker JOB < FILE > OUTCOME``.
+
+Files come from anybody, and the formats are programs in disguise: archives that unpack to
+gigabytes, XML that grows, pages that draw one another in circles. No library promises to
+bear all of that. So it happens here, where the system bounds the memory and the processor
+time, where there are no keys and no conversations, and where the service can simply pull
+the plug. The next file gets the next process, so that nothing of one person's file can
+reach another's.
+"""
+
+import os
+import re
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from server.media.bounded_text import BoundedText, Enough
+from server.media.job import CannotRead, Job, Outcome, Text, Unread
+
+_HEAD_BYTES: Final = 1024
+_OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""How files of old Office begin, and those of any Office with a password."""
+
+_LOCKED: Final = "EncryptedPackage".encode("utf-16-le")
+_OPEN_FILES: Final = 64
+
+
+def main() -> None:
+    """Does one job."""
+    job = msgspec.json.decode(sys.argv[1], type=Job)
+    _bound(job)
+    outcome: Outcome
+    try:
+        # Not as `sys.stdin.buffer`, whose type promises less than a file does.
+        with open(sys.stdin.fileno(), "rb", closefd=False) as file:
+            outcome = _read(job, file)
+    except CannotRead as refused:
+        outcome = Unread(refused.problem)
+    except MemoryError:
+        outcome = Unread("too_large")
+    except Exception:  # noqa: BLE001  # the one boundary of the process: libraries raise anything over a broken file
+        outcome = Unread("damaged")
+    sys.stdout.buffer.write(msgspec.msgpack.encode(outcome))
+
+
+def _read(job: Job, file: BinaryIO) -> Outcome:
+    match job.kind:
+        case "document":
+            return _document(job, file)
+        case "picture":
+            from server.media.picture import read_picture  # each process loads what its file needs
+
+            _bound_memory(job)
+            return read_picture(
+                file,
+                os.fstat(file.fileno()).st_size,
+                longest_edge=job.longest_edge,
+                quality=job.quality,
+                max_bytes=job.max_picture_bytes,
+            )
+        case "recording":
+            import av  # noqa: F401 - before the memory is bounded
+
+            from server.media.recording import read_recording
+
+            _bound_memory(job)
+            return read_recording(file, job.max_recording_seconds)
+
+
+# --- documents -------------------------------------------------------------------------------
+
+
+def _document(job: Job, file: BinaryIO) -> Outcome:
+    text = BoundedText(job.max_characters)
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    with suppress(Enough):
+        if b"%PDF-" in head:
+            _pdf(job, file, text)
+        elif head.startswith(b"PK"):
+            _office(job, file, text)
+        elif head.startswith(_OLE):
+            raise CannotRead("encrypted" if _LOCKED in file.read(1 << 20) else "unsupported")
+        elif head.startswith(b"{\\rtf"):
+            raise CannotRead("unsupported")
+        else:
+            from server.media.plain_text import read_plain
+
+            _bound_memory(job)
+            read_plain(file, job.extension, text, job.max_characters)
+    said = text.text()
+    if not said:
+        raise CannotRead("without_text")
+    return Text(said, text.cut)
+
+
+def _pdf(job: Job, file: BinaryIO, text: BoundedText) -> None:
+    from server.media.portable_document import read_pdf
+
+    _bound_memory(job)
+    read_pdf(file, text)
+
+
+def _office(job: Job, file: BinaryIO, text: BoundedText) -> None:
+    from server.media import packed, slides, word_document, workbook
+
+    with suppress(ImportError):
+        import openpyxl  # noqa: F401 - before the memory is bounded
+    _bound_memory(job)
+    with packed.opened(file) as archive:
+        names = frozenset(archive.namelist())
+        if word_document.DOCUMENT in names:
+            word_document.read_word(archive, text)
+        elif workbook.WORKBOOK in names:
+            workbook.read_workbook(archive, file, text)
+        elif slides.PRESENTATION in names:
+            slides.read_slides(archive, text)
+        else:
+            raise CannotRead("unsupported")
+
+
+# --- bounds ------------------------------------------------------------------------------------
+
+
+def _bound(job: Job) -> None:
+    """Gives up what this process will not need."""
+    for what, most in (
+        (resource.RLIMIT_CPU, job.processor_seconds),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def _bound_memory(job: Job) -> None:
+    """Allows so much memory beside what the loaded program has already."""
+    own = re.search(r"^VmData:\s+(\d+) kB", _status(), re.MULTILINE)
+    if own is None:
+        return  # no Linux: the time remains bounded
+    most = int(own[1]) * 1024 + job.memory_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _status() -> str:
+    try:
+        return Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()
