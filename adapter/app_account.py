@@ -41,7 +41,12 @@ def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
         return [], []
     door = AppDoor(
         {
-            name: AppAccount(keyring(name, app), Submission(shared.client, name, app.assistant))
+            name: AppAccount(
+                keyring(name, app),
+                Submission(shared.client, name, app.assistant),
+                greeting(shared.client, app.assistant),
+                app.menu,
+            )
             for name, app in apps.items()
         },
         shared.gate,

@@ -1,17 +1,34 @@
-"""Door 1: the callbacks of self-built applications (DOC 90238), at ``/wecom/app/{account}``."""
+"""Door 1: the callbacks of self-built applications (DOC 90238), at ``/wecom/app/{account}``.
 
-from collections.abc import Mapping
+A message is acknowledged with an empty answer, and its reply is sent later; what is known at
+once and needs no model is said in the answer itself (:mod:`adapter.passive`).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
+import structlog
 from aiohttp import web
 
+from adapter import passive
+from adapter.app_events import from_app_event
+from adapter.cards import chosen_label
 from adapter.gate import Gate, Rejected, Seal
+from adapter.greeting import Greeted
 from adapter.metrics import Metrics
+from adapter.render import clean, has_visible, plain
 from adapter.taking import Submit, Taking
-from adapter.translate import Incoming, from_app_message
-from adapter.wire import parse_message
+from adapter.translate import Chosen, Greeting, Incoming, Silence, from_app_message
+from adapter.wire import AppMessage, parse_message
+from weconverse import WeConverseError
+
+log = structlog.get_logger()
 
 PATH: Final = "/wecom/app/{account}"
+
+
+async def _say_nothing() -> str:
+    return ""
 
 
 class AppAccount(NamedTuple):
@@ -19,6 +36,10 @@ class AppAccount(NamedTuple):
 
     envelope: Seal
     submit: Submit
+    greeting: Callable[[], Awaitable[str]] = _say_nothing
+    """What the assistant says to who opens the chat; empty for silence. Raises ``WeConverseError``."""
+    menu: Mapping[str, str] = {}
+    """What a person says by touching an entry of the application's menu, by its key."""
 
 
 class AppDoor:
@@ -38,6 +59,8 @@ class AppDoor:
         self._gate = gate
         self._taking = Taking(metrics, door="app", submit_seconds=submit_seconds)
         self._silence = metrics.messages.labels("app", "silence")
+        self._welcomed = metrics.messages.labels("app", "greeted")
+        self._greeted = Greeted()
         self._pseudonym_key = pseudonym_key
 
     def routes(self) -> list[web.RouteDef]:
@@ -57,15 +80,48 @@ class AppDoor:
         return await self._gate.answered(lambda: self._received(request))
 
     async def _received(self, request: web.Request) -> web.Response:
-        account = self._account(request)
+        name, account = request.match_info["account"], self._account(request)
         opened = await self._gate.opened(request, account.envelope)
         message = parse_message(opened.plain)
-        meaning = from_app_message(request.match_info["account"], message, key=self._pseudonym_key)
-        if isinstance(meaning, Incoming):
-            await self._taking.take(account.submit, meaning)
-        else:
-            self._silence.inc()
-        return web.Response()
+        reply = await self._replied(name, account, message)
+        if reply is None:
+            return web.Response()
+        return web.Response(body=passive.answer(reply, message, opened, account.envelope), content_type="text/xml")
+
+    async def _replied(self, name: str, account: AppAccount, message: AppMessage) -> AppMessage | None:
+        """Takes a message; what its callback is answered with, if anything is known at once."""
+        match self._meaning(name, account, message):
+            case Incoming() as incoming:
+                await self._taking.take(account.submit, incoming)
+            case Chosen(incoming=incoming, said=said):
+                await self._taking.take(account.submit, incoming)
+                return passive.update_button(chosen_label(said))
+            case Greeting(request_id=event_id):
+                return await self._greeting(name, account, message.from_user, event_id)
+            case Silence():
+                self._silence.inc()
+        return None
+
+    def _meaning(self, name: str, account: AppAccount, message: AppMessage) -> Incoming | Greeting | Chosen | Silence:
+        if message.msg_type in ("event", ""):
+            return from_app_event(name, message, account.menu, key=self._pseudonym_key)
+        return from_app_message(name, message, key=self._pseudonym_key)
+
+    async def _greeting(self, name: str, account: AppAccount, person: str, event_id: str) -> AppMessage | None:
+        """The assistant's greeting, to who was not greeted yet today. Members enter an application many times a day."""
+        if self._greeted.due(name, person, event_id):
+            try:
+                words = plain(clean(await account.greeting())).strip()
+            except WeConverseError as error:
+                # Nobody asked anything: who comes back later is greeted then.
+                log.info("greeting_failed", account=name, why=error.reason or error.code.name)
+                words = ""
+            if has_visible(words):
+                self._greeted.done(name, person, event_id)
+                self._welcomed.inc()
+                return passive.text(words)
+        self._silence.inc()
+        return None
 
     def _account(self, request: web.Request) -> AppAccount:
         account = self._accounts.get(request.match_info["account"])

@@ -1,8 +1,5 @@
 """Makes intelligent bots over the long connection from their settings."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final
-
 from adapter.account import Account, Shared
 from adapter.backoff import Backoff
 from adapter.bot_connection import connecting
@@ -12,11 +9,10 @@ from adapter.bot_line import BotLine
 from adapter.bot_showing import BotTiming
 from adapter.bot_socket import BotDoor, telling
 from adapter.delivery import Lease
+from adapter.greeting import greeting
 from adapter.settings import BotSettings
 from adapter.submission import Submission, account_name
-from weconverse import ConversationClient, TurnOptions
-
-_ASK_SECONDS: Final = 3.0
+from weconverse import TurnOptions
 
 
 def socket_bots(shared: Shared) -> list[Account]:
@@ -80,12 +76,3 @@ def paced(refresh_seconds: float) -> TurnOptions:
     options = TurnOptions()
     options.delta_interval.FromNanoseconds(int(min(2.0, refresh_seconds / 2) * 1e9))
     return options
-
-
-def greeting(client: ConversationClient, assistant: str) -> Callable[[], Awaitable[str]]:
-    """Asks the service what an assistant says to who opens the chat; empty for silence."""
-
-    async def ask() -> str:
-        return (await client.get_assistant(assistant, timeout=_ASK_SECONDS)).greeting
-
-    return ask

@@ -182,8 +182,7 @@ def from_app_message(account: str, message: AppMessage, *, key: bytes = b"") -> 
     if message.from_user in ("", "sys"):
         return Silence("no person")
     if message.msg_type in ("event", ""):
-        # Menus, cards and subscriptions have no meaning yet that a person would expect an answer to.
-        return Silence("event")
+        return Silence("event")  # what events mean: see app_events
     parts = _app_parts(message)
     if not parts:
         return Silence("empty")
@@ -198,17 +197,35 @@ def app_event_id(message: AppMessage, *, key: bytes = b"") -> str:
     """Names an event, which has no id of its own.
 
     User and second are not enough: two events of one user may share them, so the
-    application, the event and its key take part (DOC 90238 names only the first two).
+    application, the event, its key, the card and what was scanned take part (DOC 90238
+    names only the first two).
     """
     return _digest(
-        key, "event", message.from_user, str(message.create_time), message.agent_id, message.event, message.event_key
+        key,
+        "event",
+        message.from_user,
+        str(message.create_time),
+        message.agent_id,
+        message.event,
+        message.event_key,
+        *what,
     )
 
+    what = [message.fields.get(name, "") for name in ("TaskId", "ScanCodeInfo.ScanResult")]
 
 def _app_parts(message: AppMessage) -> list[Part]:
     kind, fields = message.msg_type, message.fields
     if kind == "text":
         return _text_parts(message.content)
+def said_by_app_event(account: str, message: AppMessage, text: str, *, key: bytes = b"") -> Incoming | Silence:
+    """An event as the message that it stands for: a person who touched something said ``text`` by it."""
+    parts = _text_parts(text)
+    if not parts:
+        return Silence("event")
+    address = Address(door="app", user=message.from_user, create_time=message.create_time)
+    return _incoming(account, key, app_event_id(message, key=key), Content(parts=parts), address)
+
+
     if kind == "voice" and fields.get("Recognition", "").strip():
         return _text_parts(fields["Recognition"])
     if kind == "location":
