@@ -235,6 +235,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 settings.grpc,
                 turns=room.turns,
                 deliveries=room.deliveries,
+                pushes=room.pushes,
                 turn_timeout=settings.turns.turn_timeout_seconds,
                 ready=health,
                 metrics=metrics,

@@ -99,6 +99,8 @@ class TurnOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     include_reasoning: bool = False
     intent: str | None = None
     """One of the assistant's intents; ``None`` lets its rules choose."""
+    can_hand_off: bool = False
+    """Whether the caller can bring a person in."""
 
 
 NO_OPTIONS: Final = TurnOptions()
@@ -161,6 +163,24 @@ class Owed(msgspec.Struct, frozen=True):
     account: str
     """``channels/{channel}/accounts/{account}``."""
     address: bytes = b""
+    recipient: str = ""
+    """In the place of the address, for a message that was pushed; may be empty."""
+
+
+class Push(msgspec.Struct, frozen=True):
+    """A message that a program sends through a channel, checked and complete."""
+
+    account: str
+    """``channels/{channel}/accounts/{account}``."""
+    recipient: str
+    """In the terms of the channel; empty where the account has one receiver only."""
+    content: Content
+    request_id: str
+    """Unique within account and recipient."""
+    assistant: str
+    """The identifier, without prefix, of the assistant whose filter its texts pass."""
+    caller: str = ""
+    """As :attr:`Ask.caller`."""
 
 
 class TurnState(enum.IntEnum):
@@ -253,6 +273,8 @@ class Turn(msgspec.Struct):
     channel: str = ""
     sender: Sender | None = None
     reply: str = ""
+    pushed: Content | None = None
+    """The message, of a turn that answers nobody because a program pushed it; ``reply`` is its text."""
     finish_reason: FinishReason = FinishReason.UNSPECIFIED
     cache_outcome: CacheOutcome = CacheOutcome.UNSPECIFIED
     model: str = ""
@@ -261,6 +283,13 @@ class Turn(msgspec.Struct):
     first_delta_latency: float | None = None
     delivery_state: DeliveryState = DeliveryState.NOT_OWED
     failure: Failure | None = None
+
+
+class ConversationState(enum.IntEnum):
+    """Who answers."""
+
+    ACTIVE = 1
+    HANDED_OFF = 2
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -273,6 +302,7 @@ class Conversation(msgspec.Struct, frozen=True):
     expire_time: float | None
     """When the remembered context lapses; ``None`` if nothing is remembered."""
     remembered_message_count: int
+    state: ConversationState = ConversationState.ACTIVE
 
 
 class Round(msgspec.Struct, frozen=True):

@@ -153,8 +153,10 @@ class Overloaded(DomainError):
 
     reason = "OVERLOADED"
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__("the service is full; try again, elsewhere if possible", retry_after=retry_after)
+    def __init__(
+        self, retry_after: float, message: str = "the service is full; try again, elsewhere if possible"
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
 
 
 class RateLimited(DomainError):

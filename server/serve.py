@@ -32,7 +32,7 @@ from server.rpc.interceptors.trace import Trace
 from server.rpc.interceptors.wrap import Around, Registrar
 from server.rpc.options import server_options
 from server.settings import GrpcSettings, TlsSettings
-from server.turn.base import DeliveryService, TurnService
+from server.turn.base import DeliveryService, PushService, TurnService
 from weconverse.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -118,6 +118,7 @@ async def serving(
     *,
     turns: TurnService,
     deliveries: DeliveryService,
+    pushes: PushService,
     turn_timeout: float,
     ready: Health,
     metrics: Metrics,
@@ -142,7 +143,7 @@ async def serving(
     # It has what generated code calls of a server.
     wrapped = cast("grpc.aio.Server", Registrar(server, around(concerns(settings, turn_timeout, metrics, tracer))))
     conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(turns, turn_timeout), wrapped)
-    channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries), wrapped)
+    channel_pb2_grpc.add_ChannelServiceServicer_to_server(ChannelServicer(deliveries, pushes, turn_timeout), wrapped)
     services: Sequence[str] = SERVICES
     if lexicon is not None and settings.admins:
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(lexicon), wrapped)

@@ -185,6 +185,13 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
         int, Meta(description="How often a channel may say `RETRY` before a turn is undeliverable.", ge=0)
     ] = 8
     window_hours: Annotated[float, Meta(description="Hours after which an owed turn is undeliverable.", gt=0)] = 24.0
+    max_owed_pushes: Annotated[
+        int,
+        Meta(
+            description="Messages of `Push` that may wait for one account, before new ones are refused with `OVERLOADED`.",
+            ge=1,
+        ),
+    ] = 1000
 
 
 class MemorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -468,6 +475,12 @@ class AssistantSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
             description="Messages that clear the context when they are all a person says. Case and width do not matter."
         ),
     ] = ("/new", "/reset", "重新开始", "清空上下文")
+    handover_words: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Messages that ask for a person when they are all a person says, where the channel can bring one in. Case and width do not matter."
+        ),
+    ] = ("转人工", "转接人工", "人工客服", "人工服务", "找人工", "talk to a human")
     intents: Annotated[
         dict[str, IntentSettings],
         Meta(description="Kinds of questions by name; the first whose rules hold is taken, in the order of the file."),

@@ -14,10 +14,12 @@ DEFAULT_OPEN = 64
 class Debt:
     """One turn that is owed to a person."""
 
-    def __init__(self, turn: FakeTurn, account: str, address: bytes) -> None:
+    def __init__(self, turn: FakeTurn, account: str, address: bytes, recipient: str | None) -> None:
+        """Args: ``recipient`` of a message that was pushed, else ``None``."""
         self.turn = turn
         self.account = account
         self.address = address
+        self.recipient = recipient
         self.attempt = 0
         self.progress = b""
         self.holder: Session | None = None
@@ -50,9 +52,9 @@ class Deliveries:
         self._epoch = 0
         self._timers: set[asyncio.TimerHandle] = set()
 
-    def owe(self, turn: FakeTurn, account: str, address: bytes) -> None:
-        """Takes a turn that is owed from now on."""
-        self._debts[turn.turn.name] = Debt(turn, account, address)
+    def owe(self, turn: FakeTurn, account: str, address: bytes, recipient: str | None = None) -> None:
+        """Takes a turn that is owed from now on; with a ``recipient``, one that was pushed."""
+        self._debts[turn.turn.name] = Debt(turn, account, address, recipient)
         self.offer()
 
     def attach(self, hello: Hello) -> Session:
@@ -140,6 +142,8 @@ class Deliveries:
             attempt=debt.attempt,
             progress=debt.progress,
             ended_turn=debt.turn.turn if debt.turn.ended else None,
+            recipient=debt.recipient or "",
+            pushed=debt.recipient is not None,
         )
 
     def _delay(self, debt: Debt, seconds: float) -> None:

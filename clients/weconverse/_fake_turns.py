@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
@@ -25,7 +26,15 @@ from weconverse.v1.conversation_pb2 import (
 Piece = str | TextReplacement | Progress | WeConverseError
 """What a scripted reply is made of: text to append, a replacement, a sign of life, or a failure."""
 
-Answer = str | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]
+
+@dataclass(frozen=True)
+class HandOver:
+    """A scripted reply with which the conversation goes to a person, where the caller can bring one in."""
+
+    text: str
+
+
+Answer = str | HandOver | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]
 """A scripted reply. A text is streamed in deltas; an async iterator may wait for what a test decides."""
 
 Script = Mapping[str, Answer] | Callable[[ConverseRequest], Answer]
@@ -56,7 +65,7 @@ def now() -> Timestamp:
     return timestamp
 
 
-async def pieces_of(answer: Answer) -> AsyncIterator[Piece]:
+async def pieces_of(answer: str | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]) -> AsyncIterator[Piece]:
     """The pieces of a scripted reply, one at a time."""
     if isinstance(answer, WeConverseError):
         yield answer
@@ -71,11 +80,21 @@ async def pieces_of(answer: Answer) -> AsyncIterator[Piece]:
             yield piece
 
 
+@dataclass
+class Floor:
+    """Who has a conversation."""
+
+    handed_off: bool = False
+
+
 class FakeTurn:
     """One turn: its row, its events, and the task that answers it."""
 
-    def __init__(self, name: str, request: ConverseRequest, *, owed: bool, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, request: ConverseRequest, floor: Floor, *, owed: bool, on_change: Callable[[], None]
+    ) -> None:
         self.request = request
+        self.floor = floor
         self.repeatable = bool(request.request_id)
         self.owed = owed
         self.followers = 0
@@ -104,6 +123,14 @@ class FakeTurn:
     def start(self, answer: Answer, after: "FakeTurn | None") -> None:
         """Begins to answer, when the turn before it in the conversation has ended."""
         self._task = asyncio.create_task(self._run(answer, after))
+
+    def push(self, content: Content) -> None:
+        """Ends at once as a message that a program pushed."""
+        self._text = text_of(content)
+        self._emit(StreamConverseResponse(started=TurnStarted(turn=self.turn.name)))
+        self._end(Turn.SUCCEEDED)
+        for message in (self.turn, self.events[-1].completed.turn):
+            message.reply.CopyFrom(content)
 
     async def aclose(self) -> None:
         """Stops answering, and waits until that is so; raises what the script raised."""
@@ -156,7 +183,15 @@ class FakeTurn:
         self._emit(StreamConverseResponse(started=TurnStarted(turn=self.turn.name)))
         while after is not None and not after.ended:
             await after._news.wait()  # noqa: SLF001 — another one of the same class
+        if self.floor.handed_off:
+            self._end(Turn.SUCCEEDED, reason=Turn.HANDED_OFF)
+            return
         self.turn.state = Turn.RUNNING
+        if isinstance(answer, HandOver):
+            self._emit_piece(answer.text)
+            self.floor.handed_off = self.request.options.can_hand_off
+            self._end(Turn.SUCCEEDED, reason=Turn.HANDED_OFF)
+            return
         try:
             async for piece in pieces_of(answer):
                 if isinstance(piece, WeConverseError):
@@ -179,7 +214,13 @@ class FakeTurn:
         else:
             self._emit(StreamConverseResponse(progress=piece))
 
-    def _end(self, state: Turn.State.ValueType, error: WeConverseError | None = None) -> None:
+    def _end(
+        self,
+        state: Turn.State.ValueType,
+        error: WeConverseError | None = None,
+        *,
+        reason: Turn.FinishReason.ValueType = Turn.STOP,
+    ) -> None:
         self.error = error
         if error is not None and self.owed:
             self._emit_piece(TextReplacement(text=APOLOGY, cause=TextReplacement.FAILED))
@@ -188,7 +229,8 @@ class FakeTurn:
         if state == Turn.FAILED and error is not None:
             self.turn.error.CopyFrom(status_of(error))
         if error is None:
-            self.turn.finish_reason = Turn.STOP
+            self.turn.finish_reason = reason
+        if error is None and reason == Turn.STOP:
             self.turn.cache_outcome = Turn.MISS
             self.turn.model = "fake"
         if error is None or self.owed:

@@ -17,6 +17,7 @@ no memory, no filter, no limits and no clock: a turn that nobody waits for runs 
 """
 
 import asyncio
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,17 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from weconverse._fake_deliveries import Deliveries, Session
-from weconverse._fake_turns import APOLOGY, Answer, FakeTurn, Piece, Script, answer_to, status_of
+from weconverse._fake_turns import (
+    APOLOGY,
+    Answer,
+    FakeTurn,
+    Floor,
+    HandOver,
+    Piece,
+    Script,
+    answer_to,
+    status_of,
+)
 from weconverse.errors import (
     CallerUnknown,
     InvalidField,
@@ -41,7 +52,7 @@ from weconverse.errors import (
     Unavailable,
     WeConverseError,
 )
-from weconverse.v1.channel_pb2 import AttachRequest, DeliveryResult
+from weconverse.v1.channel_pb2 import AttachRequest, DeliveryResult, PushRequest
 from weconverse.v1.channel_pb2_grpc import ChannelServiceServicer, add_ChannelServiceServicer_to_server
 from weconverse.v1.conversation_pb2 import (
     Assistant,
@@ -56,11 +67,13 @@ from weconverse.v1.conversation_pb2 import (
     GetAssistantRequest,
     GetConversationRequest,
     GetTurnRequest,
+    HandOffConversationRequest,
     ListTurnsRequest,
     ListTurnsResponse,
     RateTurnRequest,
     RateTurnResponse,
     ResetConversationRequest,
+    ResumeConversationRequest,
     StreamConverseResponse,
     SubmitTurnRequest,
     Turn,
@@ -70,7 +83,7 @@ from weconverse.v1.conversation_pb2_grpc import (
     add_ConversationServiceServicer_to_server,
 )
 
-__all__ = ["APOLOGY", "Answer", "FakeConversationService", "FakeService", "Piece", "RecordedCall", "Script"]
+__all__ = ["APOLOGY", "Answer", "FakeConversationService", "FakeService", "HandOver", "Piece", "RecordedCall", "Script"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
@@ -111,6 +124,7 @@ class _Thread:
 
     turns: dict[str, FakeTurn] = field(default_factory=dict)
     remembered_from: int = 0
+    floor: Floor = field(default_factory=Floor)
 
 
 class FakeConversationService(ConversationServiceServicer, ChannelServiceServicer):
@@ -272,6 +286,24 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
         thread.remembered_from = len(thread.turns)
         return self._conversation(request.name, thread)
 
+    async def HandOffConversation(  # noqa: N802
+        self, request: HandOffConversationRequest, context: Context
+    ) -> Conversation:
+        """See the contract."""
+        await self._enter("HandOffConversation", request, context)
+        thread = self._threads.setdefault(request.name, _Thread())
+        thread.floor.handed_off = True
+        return self._conversation(request.name, thread)
+
+    async def ResumeConversation(  # noqa: N802
+        self, request: ResumeConversationRequest, context: Context
+    ) -> Conversation:
+        """See the contract."""
+        await self._enter("ResumeConversation", request, context)
+        thread = await self._thread(request.name, context)
+        thread.floor.handed_off = False
+        return self._conversation(request.name, thread)
+
     async def DeleteConversation(  # noqa: N802
         self, request: DeleteConversationRequest, context: Context
     ) -> Empty:
@@ -308,6 +340,35 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
             self.deliveries.detach(session)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+
+    async def Push(self, request: PushRequest, context: Context) -> Turn:  # noqa: N802
+        """See the contract."""
+        await self._enter("Push", request, context)
+        if not _ACCOUNT.fullmatch(request.account):
+            await _abort(context, _invalid("account", "channels/{channel}/accounts/{account} is expected"))
+        if not request.request_id or not _REQUEST_ID.fullmatch(request.request_id):
+            await _abort(context, _invalid("request_id", "1 to 128 of [a-zA-Z0-9._~-] are required"))
+        if not request.content.parts:
+            await _abort(context, _invalid("content", "at least one part is required"))
+        who = hashlib.sha256(f"{request.account}\0{request.recipient}".encode()).hexdigest()[:32]
+        conversation = f"conversations/push.{request.account.rpartition('/')[2]}.{who}"
+        thread = self._threads.setdefault(conversation, _Thread())
+        name = f"{conversation}/turns/{request.request_id}"
+        if (before := thread.turns.get(name)) is not None:
+            if before.turn.reply != request.content:
+                await _abort(context, RequestIdReused("used before with another content", metadata={"turn": name}))
+            return before.turn
+        pushed = ConverseRequest(
+            conversation=conversation,
+            request_id=request.request_id,
+            assistant=request.assistant,
+            channel=request.account.split("/")[1],
+        )
+        turn = FakeTurn(name, pushed, thread.floor, owed=True, on_change=self._turn_changed)
+        thread.turns[name] = turn
+        turn.push(request.content)
+        self.deliveries.owe(turn, request.account, b"", request.recipient)
+        return turn.turn
 
     async def _take_results(self, context: Context, session: Session) -> None:
         try:
@@ -348,7 +409,7 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
                 return before, True
             self._old.append(thread.turns.pop(name))
         previous = next(reversed(thread.turns.values()), None)
-        turn = FakeTurn(name, request, owed=owed, on_change=self._turn_changed)
+        turn = FakeTurn(name, request, thread.floor, owed=owed, on_change=self._turn_changed)
         thread.turns[name] = turn
         turn.start(answer_to(self.script, request), previous)
         return turn, False
@@ -390,13 +451,13 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
 
     def _conversation(self, name: str, thread: _Thread) -> Conversation:
         turns = [turn.turn for turn in thread.turns.values()]
-        remembered = [turn for turn in turns[thread.remembered_from :] if turn.state == Turn.SUCCEEDED]
+        remembered = [turn for turn in turns[thread.remembered_from :] if turn.finish_reason == Turn.STOP]
         return Conversation(
             name=name,
             create_time=turns[0].create_time if turns else None,
             update_time=turns[-1].create_time if turns else None,
             remembered_message_count=2 * len(remembered),
-            state=Conversation.ACTIVE,
+            state=Conversation.HANDED_OFF if thread.floor.handed_off else Conversation.ACTIVE,
         )
 
 

@@ -140,6 +140,7 @@ CATALOGUE: Final = (
         "inbox_oldest_age_seconds", "gauge", "Seconds since the oldest of them arrived; 0 when nothing is owed."
     ),
     Definition("delivery_offers_total", "counter", "Owed turns that were offered to a channel instance."),
+    Definition("pushes_total", "counter", "Messages of `Push` that were taken on."),
     Definition("delivery_reports_total", "counter", "What channels said of deliveries, by outcome.", ("outcome",)),
     Definition("commit_seconds", "histogram", "Seconds of one commit of the turn store.", (), _FAST),
     Definition("commit_batch_size", "histogram", "Writes that shared one commit.", (), _SIZES),
@@ -209,6 +210,7 @@ class Metrics:
         self._models: dict[str, Callable[[float], None]] = {}
         self._first_delta = self._histograms["first_delta_seconds"].observe
         self.delivery_offered = self._counters["delivery_offers_total"].inc
+        self.pushed = self._counters["pushes_total"].inc
         self.loop_was_late = self._histograms["loop_lag_seconds"].observe
         self._commit_seconds = self._histograms["commit_seconds"].observe
         self._commit_size = self._histograms["commit_batch_size"].observe

@@ -8,14 +8,16 @@ from typing import Final, TypeAlias
 
 import grpc
 
+from server.budget import Budget
 from server.errors import DomainError
 from server.rpc import checks, convert
 from server.rpc.call import current
 from server.rpc.duplex import first_to_end
-from server.turn.base import Attachment, DeliveryService, Report
-from weconverse.v1 import channel_pb2, channel_pb2_grpc
+from server.turn.base import Attachment, DeliveryService, PushService, Report
+from weconverse.v1 import channel_pb2, channel_pb2_grpc, conversation_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[channel_pb2.AttachRequest, channel_pb2.AttachResponse]"
+PushContext: TypeAlias = "grpc.aio.ServicerContext[channel_pb2.PushRequest, conversation_pb2.Turn]"
 Requests: TypeAlias = "AsyncIterator[channel_pb2.AttachRequest]"
 
 _REPORTS_AT_A_TIME: Final = 256
@@ -23,10 +25,22 @@ _REPORTS_AT_A_TIME: Final = 256
 
 
 class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
-    """Answers ``weconverse.v1.ChannelService`` from a :class:`DeliveryService`."""
+    """Answers ``weconverse.v1.ChannelService`` from a :class:`DeliveryService` and a :class:`PushService`."""
 
-    def __init__(self, deliveries: DeliveryService) -> None:
+    def __init__(self, deliveries: DeliveryService, pushes: PushService, turn_timeout: float) -> None:
+        """Args: seconds a push may take when its caller sets no deadline."""
         self._deliveries = deliveries
+        self._pushes = pushes
+        self._turn_timeout = turn_timeout
+
+    async def Push(self, request: channel_pb2.PushRequest, context: PushContext) -> conversation_pb2.Turn:
+        """Takes on a message that a program sends of its own accord."""
+        checks.push(request)
+        call = current.get()
+        budget = call.budget if call.budget is not None else Budget(self._turn_timeout)
+        turn = await self._pushes.push(convert.push(request, call.caller), budget)
+        call.conversation, call.turn = turn.name.conversation, turn.name.request_id
+        return convert.turn_message(turn)
 
     async def Attach(  # type: ignore[override]  # stubs know generators only; see interceptors/wrap.py
         self, request_iterator: Requests, context: Context

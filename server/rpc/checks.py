@@ -38,6 +38,8 @@ _HISTORY_ROLES: Final = (
 _ID_RULE: Final = "1 to 128 characters of [a-zA-Z0-9._~-]"
 
 MAX_PARTS: Final = 64
+MAX_PUSHED_PARTS: Final = 32
+MAX_RECIPIENT_CHARACTERS: Final = 256
 MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
 MAX_ADDRESS_BYTES: Final = 4096
 MAX_PROGRESS_BYTES: Final = 4096
@@ -119,12 +121,12 @@ def _via(request: conversation_pb2.ConverseRequest, path: str) -> None:
         _require(_NODE, node, f"{path}via[{index}]", "1 to 64 characters of [a-zA-Z0-9._-]")
 
 
-def _input(content: conversation_pb2.Content, field: str) -> None:
+def _input(content: conversation_pb2.Content, field: str, most: int = MAX_PARTS) -> None:
     count = len(content.parts)
     if count == 0:
         raise InvalidField(field, "is required; give at least one part")
-    if count > MAX_PARTS:
-        raise InvalidField(f"{field}.parts", f"has {count} entries, {MAX_PARTS} are allowed; join texts")
+    if count > most:
+        raise InvalidField(f"{field}.parts", f"has {count} entries, {most} are allowed; join texts")
     something = False
     for index, part in enumerate(content.parts):
         if part.HasField("text"):
@@ -144,6 +146,8 @@ def _media(media: conversation_pb2.Media, field: str) -> None:
         raise InvalidField(f"{field}.inline_data", f"must be at most {MAX_INLINE_BYTES} bytes; use uri above that")
     if media.HasField("uri") and not (media.uri.startswith("https://") and len(media.uri) <= 2048):
         raise InvalidField(f"{field}.uri", "must be an https address of at most 2048 characters")
+    if media.missing and media.WhichOneof("source") is not None:
+        raise InvalidField(f"{field}.missing", "must be unset where the bytes are there; drop it, or the source")
 
 
 def sender(person: conversation_pb2.Sender, field: str) -> None:
@@ -237,6 +241,8 @@ def rate(request: conversation_pb2.RateTurnRequest) -> None:
 def conversation(
     request: conversation_pb2.GetConversationRequest
     | conversation_pb2.ResetConversationRequest
+    | conversation_pb2.HandOffConversationRequest
+    | conversation_pb2.ResumeConversationRequest
     | conversation_pb2.DeleteConversationRequest,
 ) -> None:
     """Checks a request that names a conversation."""
@@ -246,6 +252,25 @@ def conversation(
 def assistant(request: conversation_pb2.GetAssistantRequest) -> None:
     """Checks a request that names an assistant."""
     _require(_ASSISTANT, request.name, "name", f"assistants/{{assistant}}, which is {_ID_RULE}")
+
+
+# --- pushes -------------------------------------------------------------------------------
+
+
+def push(request: channel_pb2.PushRequest) -> None:
+    """Checks a message that shall be sent through a channel."""
+    _account(request.account, "account")
+    if len(request.recipient) > MAX_RECIPIENT_CHARACTERS:
+        raise InvalidField("recipient", f"must be at most {MAX_RECIPIENT_CHARACTERS} characters")
+    _input(request.content, "content", MAX_PUSHED_PARTS)
+    for index, part in enumerate(request.content.parts):
+        if part.HasField("media") and part.media.WhichOneof("source") is None:
+            raise InvalidField(
+                f"content.parts[{index}].media", "must have inline_data or uri; there is nothing to send"
+            )
+    _require(_REQUEST_ID, request.request_id, "request_id", _ID_RULE)
+    if request.assistant and _ASSISTANT(request.assistant) is None:
+        raise InvalidField("assistant", f"must be assistants/{{assistant}}, which is {_ID_RULE}, or empty")
 
 
 # --- channels -----------------------------------------------------------------------------

@@ -165,6 +165,16 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         checks.conversation(request)
         return convert.conversation_message(await self._turns.reset(_conversation(request.name)))
 
+    async def HandOffConversation(self, request: pb.HandOffConversationRequest, context: Context) -> pb.Conversation:
+        """Gives a conversation to a person."""
+        checks.conversation(request)
+        return convert.conversation_message(await self._turns.hand_off(_conversation(request.name)))
+
+    async def ResumeConversation(self, request: pb.ResumeConversationRequest, context: Context) -> pb.Conversation:
+        """Gives a conversation back to the assistant."""
+        checks.conversation(request)
+        return convert.conversation_message(await self._turns.resume(_conversation(request.name)))
+
     async def DeleteConversation(self, request: pb.DeleteConversationRequest, context: Context) -> empty_pb2.Empty:
         """Deletes a conversation."""
         checks.conversation(request)

@@ -6,6 +6,8 @@ which are built and then copied, and 2.9 µs through nested dictionaries. Where 
 stops copying what a constructor is given, constructors read better.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -18,9 +20,11 @@ from server.domain import (
     Delta,
     Event,
     MediaPart,
+    Missing,
     Owed,
     Part,
     Progress,
+    Push,
     Reasoning,
     Replacement,
     Said,
@@ -40,6 +44,7 @@ from weconverse.v1 import channel_pb2, conversation_pb2
 
 _CONVERSATION = len("conversations/")
 _ASSISTANT = len("assistants/")
+_MISSING: Mapping[int, Missing] = {reason.value: reason for reason in Missing}
 
 
 def conversation_id(name: str) -> str:
@@ -103,6 +108,8 @@ def part(message: conversation_pb2.Part) -> Part:
         inline_data=media.inline_data if media.HasField("inline_data") else None,
         uri=media.uri if media.HasField("uri") else None,
         display_name=media.display_name,
+        # A reason that this version does not know is none.
+        missing=_MISSING.get(media.missing, msgspec.UNSET),
     )
 
 
@@ -123,6 +130,7 @@ def options(message: conversation_pb2.TurnOptions) -> TurnOptions:
         delta_interval=seconds(message.delta_interval) if message.HasField("delta_interval") else 0.0,
         include_reasoning=message.include_reasoning,
         intent=message.intent if message.HasField("intent") else None,
+        can_hand_off=message.can_hand_off,
     )
 
 
@@ -134,6 +142,18 @@ def seconds(message: duration_pb2.Duration) -> float:
 def owed(request: conversation_pb2.SubmitTurnRequest) -> Owed:
     """To whom a turn is owed."""
     return Owed(request.account, request.address)
+
+
+def push(request: channel_pb2.PushRequest, caller: str) -> Push:
+    """A message that a program sends."""
+    return Push(
+        account=request.account,
+        recipient=request.recipient,
+        content=content(request.content),
+        request_id=request.request_id,
+        assistant=assistant_id(request.assistant),
+        caller=caller,
+    )
 
 
 def hello(message: channel_pb2.Hello) -> Hello:
@@ -199,6 +219,8 @@ def fill_content(message: conversation_pb2.Content, value: Content) -> None:
             media.inline_data = piece.inline_data
         elif piece.uri is not None:
             media.uri = piece.uri
+        if piece.missing is not msgspec.UNSET:
+            media.missing = piece.missing.value  # type: ignore[assignment]  # the stub's enum types exist for mypy only
 
 
 def fill_turn(message: conversation_pb2.Turn, turn: Turn) -> None:
@@ -207,7 +229,9 @@ def fill_turn(message: conversation_pb2.Turn, turn: Turn) -> None:
     message.name = f"conversations/{name.conversation}/turns/{name.request_id}"
     message.state = turn.state.value  # type: ignore[assignment]  # the stub's enum types exist for mypy only
     fill_content(message.input, turn.input)
-    if turn.reply:
+    if turn.pushed is not None:
+        fill_content(message.reply, turn.pushed)
+    elif turn.reply:
         message.reply.parts.add(text=turn.reply)
     message.finish_reason = turn.finish_reason.value  # type: ignore[assignment]  # the stub's enum types exist for mypy only
     message.cache_outcome = turn.cache_outcome.value  # type: ignore[assignment]  # the stub's enum types exist for mypy only
@@ -272,11 +296,11 @@ def event_message(
 
 
 def conversation_message(value: Conversation) -> conversation_pb2.Conversation:
-    """The state of a conversation. Who answers is the assistant, until flows and hand-overs exist."""
+    """The state of a conversation."""
     message = conversation_pb2.Conversation(
         name=f"conversations/{value.name}",
         remembered_message_count=value.remembered_message_count,
-        state=conversation_pb2.Conversation.ACTIVE,
+        state=value.state.value,  # type: ignore[arg-type]  # the stub's enum types exist for mypy only
     )
     fill_time(message.create_time, value.create_time)
     fill_time(message.update_time, value.update_time)
@@ -304,6 +328,8 @@ def attach_message(said: Granted | Revoked | Delivery) -> channel_pb2.AttachResp
             delivery.address = said.address
             delivery.attempt = said.attempt
             delivery.progress = said.progress
+            delivery.recipient = said.recipient
+            delivery.pushed = said.pushed
             if said.ended_turn is not None:
                 fill_turn(delivery.ended_turn, said.ended_turn)
     return message

@@ -17,7 +17,8 @@ _PAYLOADS_DUE: Final = (
 )
 _EMPTY_PAYLOAD: Final = (
     "UPDATE turns SET has_payload = 0, remembered = 0, input = ?, ask = ?, reply = '', events = NULL, "
-    "address = CASE WHEN account IS NULL THEN NULL ELSE x'' END, progress = x'' WHERE sequence = ?"
+    "address = CASE WHEN account IS NULL THEN NULL ELSE x'' END, recipient = '', progress = x'', "
+    "pushed = CASE WHEN pushed IS NULL THEN NULL ELSE ? END WHERE sequence = ?"
 )
 _EMPTY_COMMENT: Final = "UPDATE ratings SET comment = '' WHERE sequence = ?"
 
@@ -39,7 +40,9 @@ def drop_payloads(connection: sqlite3.Connection, before: float) -> int:
     What an undeliverable turn holds stays, as it may be delivered again.
     """
     due = connection.execute(_PAYLOADS_DUE, (before,)).fetchall()
-    connection.executemany(_EMPTY_PAYLOAD, [(EMPTY_INPUT, without_history(ask), sequence) for sequence, ask in due])
+    connection.executemany(
+        _EMPTY_PAYLOAD, [(EMPTY_INPUT, without_history(ask), EMPTY_INPUT, sequence) for sequence, ask in due]
+    )
     connection.executemany(_EMPTY_COMMENT, [(sequence,) for sequence, _ in due])
     return len(due)
 

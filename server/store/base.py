@@ -97,8 +97,8 @@ class Retention(msgspec.Struct, frozen=True):
     """
 
     payloads_before: float
-    """Input, reply, events, address and progress of ended turns are emptied; the row stays, as
-    its own key. Undeliverable turns keep theirs, as they may be replayed."""
+    """Input, reply, events, address, recipient, progress and what was pushed are emptied; the row stays,
+    as its own key. Undeliverable turns keep theirs, as they may be replayed."""
     keys_before: float
     """The row goes, and with its last row a conversation."""
 
@@ -119,14 +119,24 @@ class TurnStore(Protocol):
 
     # --- owed turns -------------------------------------------------------------------
 
-    async def accept(self, ask: Ask, owed: Owed, *, time: float, claim: bool, final: Turn | None = None) -> Accepted:
+    async def accept(
+        self,
+        ask: Ask,
+        owed: Owed,
+        *,
+        time: float,
+        claim: bool,
+        final: Turn | None = None,
+        input_digest: bytes | None = None,
+    ) -> Accepted:
         """Writes an owed turn, or finds the one of the same name, whatever its state.
 
         Args:
             claim: whether the turn starts at once: it is then stored as ``RUNNING`` with
                 epoch and attempts of 1, which saves a write.
             final: the turn as it ended already, for one that is answered with a fixed
-                sentence and never runs (state, reply and failure are taken from it).
+                sentence, or was pushed, and never runs (state, reply and failure are taken from it).
+            input_digest: of what was said, if that is not the input: of a push, what its program said.
         """
         ...
 
@@ -141,12 +151,19 @@ class TurnStore(Protocol):
         ...
 
     async def finish_owed(
-        self, turn: Turn, events: Sequence[Event], *, epoch: int, kept_input: Content | None = None
+        self,
+        turn: Turn,
+        events: Sequence[Event],
+        *,
+        epoch: int,
+        kept_input: Content | None = None,
+        hands_over: bool = False,
     ) -> None:
         """Writes the end of an owed turn: reply, state and events, ready to be delivered.
 
         Args:
             kept_input: what is to stand in the place of the message, if not all of it may be kept.
+            hands_over: whether the same write gives the conversation to a person.
 
         May be called again with the same epoch; the last end stands. What the turn says
         of its delivery is not written: that is for :meth:`record_report`.
@@ -189,7 +206,11 @@ class TurnStore(Protocol):
         ...
 
     async def unsettled(self) -> tuple[StoredTurn, ...]:
-        """Every owed turn that is not delivered yet, in order of arrival: what to go on with after a start."""
+        """Every owed turn that is not delivered yet, in order of arrival: what to go on with after a start.
+
+        Of those that were pushed, ``Turn.pushed`` is empty and ``Turn.reply`` too: all of them together may
+        be more than memory holds.
+        """
         ...
 
     async def replay_undeliverable(self, account: str | None = None) -> int:
@@ -203,11 +224,21 @@ class TurnStore(Protocol):
 
     # --- turns that went to their caller ------------------------------------------------
 
-    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event], *, input_digest: bytes | None = None) -> None:
+    async def finish(
+        self,
+        turn: Turn,
+        ask: Ask,
+        events: Sequence[Event],
+        *,
+        input_digest: bytes | None = None,
+        hands_over: bool = False,
+    ) -> None:
         """Writes a turn that nobody is owed, at its end.
 
         Args:
             input_digest: of what was said, if ``ask`` holds only what may be kept of it.
+            hands_over: whether the same write gives the conversation to a person. One that is
+                dropped gives nothing.
 
         A ``FAILED`` or ``CANCELLED`` row of the same name gives way; a ``SUCCEEDED`` one
         stays and the new one is dropped (two calls raced; the first answer stands). So does
@@ -246,6 +277,18 @@ class TurnStore(Protocol):
 
     async def cut_memory(self, conversation: str, *, time: float) -> None:
         """From here on, what came before is not remembered. Works for a conversation without turns."""
+        ...
+
+    async def hand_off(self, conversation: str, *, time: float) -> None:
+        """Gives a conversation to a person. Works for one without turns; does nothing if a person has it."""
+        ...
+
+    async def resume(self, conversation: str) -> bool:
+        """Gives a conversation back to the assistant; ``False`` if there is no such conversation."""
+        ...
+
+    async def handed_off(self, conversation: str) -> bool:
+        """Whether a person has the conversation. Asked at every turn, so it must cost next to nothing."""
         ...
 
     async def delete_conversation(self, conversation: str) -> bool:

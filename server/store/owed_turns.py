@@ -6,7 +6,8 @@ from typing import Final
 from server.domain import DeliveryState, TurnName, TurnState
 from server.errors import ResourceNotFound
 from server.store.base import DeliveryReport, Merged, StaleEpoch, StoredTurn
-from server.store.rows import FINISH, INSERT, STORED_COLUMNS, Row, joined_input, read_stored
+from server.store.rows import FINISH, INSERT, STORED_COLUMNS, STORED_WITHOUT_PUSHED, Row, joined_input, read_stored
+from server.store.turn_log import hand_off
 
 _FIND: Final = f"SELECT {STORED_COLUMNS} FROM turns WHERE conversation = ? AND request_id = ?"  # noqa: S608 - constants
 
@@ -27,7 +28,7 @@ _SETTLE_UNSEEN: Final = (
 
 # `delivery_state = 1` stands as a literal in these, or the planner would not see that the
 # partial index `turns_owed` fits.
-_UNSETTLED: Final = f"SELECT {STORED_COLUMNS} FROM turns WHERE delivery_state = 1 ORDER BY sequence"  # noqa: S608 - constants
+_UNSETTLED: Final = f"SELECT {STORED_WITHOUT_PUSHED} FROM turns WHERE delivery_state = 1 ORDER BY sequence"  # noqa: S608 - constants
 
 _REPORT_HEAD: Final = "UPDATE turns SET progress = coalesce(?, progress), detail = ?, "
 _REPORT_TAIL: Final = " WHERE conversation = ? AND request_id = ? AND delivery_state = 1"
@@ -74,9 +75,11 @@ def claim(connection: sqlite3.Connection, name: TurnName) -> StoredTurn:
     return stored
 
 
-def finish_owed(connection: sqlite3.Connection, name: TurnName, row: Row) -> None:
+def finish_owed(connection: sqlite3.Connection, name: TurnName, row: Row, hand_off_time: float | None) -> None:
     if connection.execute(FINISH, row).rowcount == 0:
         raise StaleEpoch(f"a later claim of {name} exists, or the turn is gone")
+    if hand_off_time is not None:
+        hand_off(connection, name.conversation, hand_off_time)
 
 
 def merge(connection: sqlite3.Connection, earlier: TurnName, row: Row, into: TurnName, now: float) -> Merged | None:

@@ -30,24 +30,35 @@ from server.domain import (
 )
 from server.store.base import StoredTurn
 
+_encode = msgspec.msgpack.Encoder().encode
+
 Row = tuple[Any, ...]
 """Values of one row, in the order of the statement's columns."""
 
 _TURN_COLUMNS: Final = (
     "conversation, request_id, state, delivery_state, create_time, end_time, first_delta_latency, "
     "input, ask, assistant, reply, finish_reason, cache_outcome, model, "
-    "input_tokens, output_tokens, model_attempts, failure"
+    "input_tokens, output_tokens, model_attempts, failure, pushed"
 )
 TURN_COLUMNS: Final = f"sequence, {_TURN_COLUMNS}"
 """What :func:`read_turn` reads."""
 
 STORED_COLUMNS: Final = (
-    f"{TURN_COLUMNS}, input_digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events"
+    f"{TURN_COLUMNS}, input_digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, "
+    "events, recipient"
 )
 """What :func:`read_stored` reads."""
 
+EMPTY_INPUT: Final = _encode(Content())
+"""What retention leaves of an input, and of what was pushed."""
+
+STORED_WITHOUT_PUSHED: Final = STORED_COLUMNS.replace(
+    " reply,", " CASE WHEN pushed IS NULL THEN reply ELSE '' END,"
+).replace(" pushed,", f" CASE WHEN pushed IS NULL THEN NULL ELSE x'{EMPTY_INPUT.hex()}' END,")
+"""The same, but of a push without its message."""
+
 _INSERTED_COLUMNS: Final = (
-    f"{_TURN_COLUMNS}, input_digest, epoch, attempts, account, address, events, bypass_memory, remembered"
+    f"{_TURN_COLUMNS}, input_digest, epoch, attempts, account, address, events, recipient, bypass_memory, remembered"
 )
 INSERT: Final = (
     f"INSERT INTO turns ({_INSERTED_COLUMNS}) VALUES ({', '.join('?' * len(_INSERTED_COLUMNS.split(',')))}) "  # noqa: S608 - constants
@@ -78,14 +89,10 @@ class AskBlob(msgspec.Struct, frozen=True, array_like=True):
     via: tuple[str, ...] = ()
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode_ask = msgspec.msgpack.Decoder(AskBlob).decode
 _decode_input = msgspec.msgpack.Decoder(Content).decode
 _decode_failure = msgspec.msgpack.Decoder(Failure).decode
 _decode_events = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
-
-EMPTY_INPUT: Final = _encode(Content())
-"""What retention leaves of an input."""
 
 
 def without_history(ask: bytes) -> bytes:
@@ -137,12 +144,14 @@ def inserted_row(stored: StoredTurn) -> Row:
         usage.output_token_count if usage else None,
         usage.attempt_count if usage else None,
         _encode(turn.failure) if turn.failure else None,
+        None if turn.pushed is None else _encode(turn.pushed),
         stored.input_digest,
         stored.epoch,
         stored.attempts,
         owed.account if owed else None,
         owed.address if owed else None,
         _encode(stored.events) if stored.events else None,
+        owed.recipient if owed else "",
         ask.options.bypass_memory,
         is_round(turn) and not ask.options.bypass_memory,
     )
@@ -177,7 +186,11 @@ def finished_row(
 
 def is_round(turn: Turn) -> bool:
     """Whether the turn ended as a round that memory may use, if the ask allows it."""
-    return turn.state is TurnState.SUCCEEDED and turn.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+    return (
+        turn.state is TurnState.SUCCEEDED
+        and turn.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+        and turn.pushed is None
+    )
 
 
 # --- reading --------------------------------------------------------------------------
@@ -192,7 +205,7 @@ def read_stored(row: Row) -> StoredTurn:
     """The turn in a row of :data:`STORED_COLUMNS`, with what is kept beside it."""
     content, rest = _decode_input(row[8]), _decode_ask(row[9])
     turn = _read_turn(row, content, rest)
-    digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events = row[19:]
+    digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events, recipient = row[20:]
     return StoredTurn(
         turn=turn,
         ask=Ask(
@@ -211,7 +224,7 @@ def read_stored(row: Row) -> StoredTurn:
         input_digest=digest,
         sequence=row[0],
         events=() if events is None else _decode_events(events),
-        owed=None if account is None else Owed(account, address),
+        owed=None if account is None else Owed(account, address, recipient),
         epoch=epoch,
         attempts=attempts,
         offers=offers,
@@ -227,7 +240,7 @@ def read_round(row: Row) -> Round:
 
 
 def _read_turn(row: Row, content: Content, rest: AskBlob) -> Turn:
-    input_tokens, output_tokens, model_attempts, failure = row[15:19]
+    input_tokens, output_tokens, model_attempts, failure, pushed = row[15:20]
     return Turn(
         name=TurnName(row[1], row[2]),
         state=TurnState(row[3]),
@@ -237,6 +250,7 @@ def _read_turn(row: Row, content: Content, rest: AskBlob) -> Turn:
         channel=rest.channel,
         sender=rest.sender,
         reply=row[11],
+        pushed=None if pushed is None else _decode_input(pushed),
         finish_reason=FinishReason(row[12]),
         cache_outcome=CacheOutcome(row[13]),
         model=row[14],

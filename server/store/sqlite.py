@@ -36,6 +36,7 @@ from server.store import aging, owed_turns, turn_log
 from server.store.audit_log import SqliteAuditLog
 from server.store.base import Accepted, DeliveryReport, Dropped, Merged, Retention, StoredTurn, TurnPage, TurnStore
 from server.store.group_commit import Committed, GroupCommit, SharedSnapshot
+from server.store.handed_off import MaybeHandedOff
 from server.store.job_thread import JobThread
 from server.store.lock_file import LockFile
 from server.store.page_token import make_token, read_token
@@ -68,10 +69,13 @@ class SqliteTurnStore(TurnStore):
     they were asked for; a read sees every write that returned before it was asked for.
     """
 
-    def __init__(self, writer: JobThread, reader: JobThread, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, writer: JobThread, reader: JobThread, maybe_handed_off: MaybeHandedOff, clock: Callable[[], float]
+    ) -> None:
         """Use :meth:`open`."""
         self._writer = writer
         self._reader = reader
+        self._maybe_handed_off = maybe_handed_off
         self._clock = clock
         self.audit: Final = SqliteAuditLog(writer, reader)
         """The log of changes to word lists, open as long as the store is."""
@@ -105,6 +109,7 @@ class SqliteTurnStore(TurnStore):
             raise StoreRefused(f"{path} cannot be locked: {error}; the folder must exist and be writable") from error
         try:
             writing, reading = _connect(path, clock())
+            handed_off = MaybeHandedOff(turn_log.all_handed_off(writing))
         except BaseException as error:
             lock.release()
             if isinstance(error, sqlite3.Error):
@@ -126,11 +131,20 @@ class SqliteTurnStore(TurnStore):
             largest_batch=_LARGEST_BATCH,
             gather_seconds=gather_seconds,
         )
-        return cls(writer, reader, clock)
+        return cls(writer, reader, handed_off, clock)
 
     # --- owed turns -------------------------------------------------------------------
 
-    async def accept(self, ask: Ask, owed: Owed, *, time: float, claim: bool, final: Turn | None = None) -> Accepted:
+    async def accept(
+        self,
+        ask: Ask,
+        owed: Owed,
+        *,
+        time: float,
+        claim: bool,
+        final: Turn | None = None,
+        input_digest: bytes | None = None,
+    ) -> Accepted:
         """See :meth:`server.store.base.TurnStore.accept`."""
         claimed = claim and final is None
         turn = Turn(
@@ -146,7 +160,13 @@ class SqliteTurnStore(TurnStore):
         if final is not None:
             _take_end(turn, final, self._end_time(final))
         stored = StoredTurn(
-            turn, ask, digest(ask.input), sequence=0, owed=owed, epoch=int(claimed), attempts=int(claimed)
+            turn,
+            ask,
+            input_digest or digest(ask.input),
+            sequence=0,
+            owed=owed,
+            epoch=int(claimed),
+            attempts=int(claimed),
         )
         outcome = await self._writer.submit(owed_turns.accept, ask.name, inserted_row(stored))
         if isinstance(outcome, StoredTurn):
@@ -158,11 +178,20 @@ class SqliteTurnStore(TurnStore):
         return await self._writer.submit(owed_turns.claim, name)
 
     async def finish_owed(
-        self, turn: Turn, events: Sequence[Event], *, epoch: int, kept_input: Content | None = None
+        self,
+        turn: Turn,
+        events: Sequence[Event],
+        *,
+        epoch: int,
+        kept_input: Content | None = None,
+        hands_over: bool = False,
     ) -> None:
         """See :meth:`server.store.base.TurnStore.finish_owed`."""
-        row = finished_row(turn, events, epoch, self._end_time(turn), kept_input)
-        await self._writer.submit(owed_turns.finish_owed, turn.name, row)
+        end_time = self._end_time(turn)
+        row = finished_row(turn, events, epoch, end_time, kept_input)
+        if hands_over:
+            self._maybe_handed_off.add(turn.name.conversation)
+        await self._writer.submit(owed_turns.finish_owed, turn.name, row, end_time if hands_over else None)
 
     async def merge(self, earlier: Turn, into: TurnName) -> Merged | None:
         """See :meth:`server.store.base.TurnStore.merge`."""
@@ -190,14 +219,26 @@ class SqliteTurnStore(TurnStore):
 
     # --- turns that went to their caller ------------------------------------------------
 
-    async def finish(self, turn: Turn, ask: Ask, events: Sequence[Event], *, input_digest: bytes | None = None) -> None:
+    async def finish(
+        self,
+        turn: Turn,
+        ask: Ask,
+        events: Sequence[Event],
+        *,
+        input_digest: bytes | None = None,
+        hands_over: bool = False,
+    ) -> None:
         """See :meth:`server.store.base.TurnStore.finish`."""
         ended = msgspec.structs.replace(turn, end_time=self._end_time(turn), delivery_state=DeliveryState.NOT_OWED)
         if ask.history:
             # It repeats with every turn of the conversation, and this one will not run again.
             ask = msgspec.structs.replace(ask, history=())
         stored = StoredTurn(ended, ask, input_digest or digest(ask.input), sequence=0, events=tuple(events))
-        await self._writer.submit(turn_log.finish, ask.name, inserted_row(stored))
+        if hands_over:
+            self._maybe_handed_off.add(ask.name.conversation)
+        await self._writer.submit(
+            turn_log.finish, ask.name, inserted_row(stored), ended.end_time if hands_over else None
+        )
 
     # --- reading ----------------------------------------------------------------------
 
@@ -224,6 +265,21 @@ class SqliteTurnStore(TurnStore):
     async def cut_memory(self, conversation: str, *, time: float) -> None:
         """See :meth:`server.store.base.TurnStore.cut_memory`."""
         await self._writer.submit(turn_log.cut_memory, conversation, time)
+
+    async def hand_off(self, conversation: str, *, time: float) -> None:
+        """See :meth:`server.store.base.TurnStore.hand_off`."""
+        self._maybe_handed_off.add(conversation)
+        await self._writer.submit(turn_log.hand_off, conversation, time)
+
+    async def resume(self, conversation: str) -> bool:
+        """See :meth:`server.store.base.TurnStore.resume`."""
+        return await self._writer.submit(turn_log.resume, conversation)
+
+    async def handed_off(self, conversation: str) -> bool:
+        """See :meth:`server.store.base.TurnStore.handed_off`."""
+        if conversation not in self._maybe_handed_off:
+            return False
+        return await self._reader.submit(turn_log.is_handed_off, conversation)
 
     async def delete_conversation(self, conversation: str) -> bool:
         """See :meth:`server.store.base.TurnStore.delete_conversation`."""
@@ -286,6 +342,7 @@ async def open_sqlite(path: str | Path, *, clock: Callable[[], float] = time.tim
 def _take_end(turn: Turn, final: Turn, end_time: float) -> None:
     turn.state = final.state
     turn.reply = final.reply
+    turn.pushed = final.pushed
     turn.finish_reason = final.finish_reason
     turn.cache_outcome = final.cache_outcome
     turn.model = final.model

@@ -3,8 +3,9 @@
 import sqlite3
 from typing import Final
 
-from server.domain import Conversation, Rating, Round, Turn, TurnName
+from server.domain import Conversation, ConversationState, Rating, Round, Turn, TurnName
 from server.errors import ResourceNotFound
+from server.store.handed_off import MOST_NAMES
 from server.store.rows import INSERT, TURN_COLUMNS, Row, read_round, read_turn
 
 # A turn that is owed, and one that may be owed again, is nobody's to replace.
@@ -24,8 +25,16 @@ _ROUNDS: Final = (
 
 _CONVERSATION: Final = (
     "SELECT create_time, update_time, (SELECT count(*) FROM turns "
-    "WHERE conversation = name AND remembered = 1 AND sequence > cut_sequence) FROM conversations WHERE name = ?"
+    "WHERE conversation = name AND remembered = 1 AND sequence > cut_sequence), handed_off_time "
+    "FROM conversations WHERE name = ?"
 )
+
+_HAND_OFF: Final = (
+    "INSERT INTO conversations (name, create_time, update_time, handed_off_time) VALUES (?1, ?2, ?2, ?2) "
+    "ON CONFLICT (name) DO UPDATE SET handed_off_time = coalesce(handed_off_time, excluded.handed_off_time)"
+)
+_IS_HANDED_OFF: Final = "SELECT 1 FROM conversations WHERE name = ? AND handed_off_time IS NOT NULL"
+_ALL_HANDED_OFF: Final = "SELECT name FROM conversations WHERE handed_off_time IS NOT NULL LIMIT ?"
 
 _CUT: Final = (
     "INSERT INTO conversations (name, create_time, update_time, cut_sequence) "
@@ -41,11 +50,12 @@ _RATE: Final = (
 )
 
 
-def finish(connection: sqlite3.Connection, name: TurnName, row: Row) -> None:
-    if connection.execute(INSERT, row).rowcount == 1:
-        return
-    if connection.execute(_GIVE_WAY, (name.conversation, name.request_id)).rowcount == 1:
-        connection.execute(INSERT, row)
+def finish(connection: sqlite3.Connection, name: TurnName, row: Row, hand_off_time: float | None) -> None:
+    inserted = connection.execute(INSERT, row).rowcount == 1
+    if not inserted and connection.execute(_GIVE_WAY, (name.conversation, name.request_id)).rowcount == 1:
+        inserted = connection.execute(INSERT, row).rowcount == 1
+    if inserted and hand_off_time is not None:
+        hand_off(connection, name.conversation, hand_off_time)
 
 
 def list_turns(
@@ -68,12 +78,30 @@ def conversation(connection: sqlite3.Connection, name: str) -> Conversation | No
     row = connection.execute(_CONVERSATION, (name,)).fetchone()
     if row is None:
         return None
-    create_time, update_time, rounds = row
-    return Conversation(name, create_time, update_time, None, rounds * 2)
+    create_time, update_time, rounds, handed_off_time = row
+    state = ConversationState.ACTIVE if handed_off_time is None else ConversationState.HANDED_OFF
+    return Conversation(name, create_time, update_time, None, rounds * 2, state)
 
 
 def cut_memory(connection: sqlite3.Connection, name: str, time: float) -> None:
     connection.execute(_CUT, (name, time))
+
+
+def hand_off(connection: sqlite3.Connection, name: str, time: float) -> None:
+    connection.execute(_HAND_OFF, (name, time))
+
+
+def resume(connection: sqlite3.Connection, name: str) -> bool:
+    return connection.execute("UPDATE conversations SET handed_off_time = NULL WHERE name = ?", (name,)).rowcount == 1
+
+
+def is_handed_off(connection: sqlite3.Connection, name: str) -> bool:
+    return connection.execute(_IS_HANDED_OFF, (name,)).fetchone() is not None
+
+
+def all_handed_off(connection: sqlite3.Connection) -> list[str]:
+    """Their names; one more than are kept ready says that there are too many (``handed_off.py``)."""
+    return [name for (name,) in connection.execute(_ALL_HANDED_OFF, (MOST_NAMES + 1,))]
 
 
 def delete_conversation(connection: sqlite3.Connection, name: str) -> bool:

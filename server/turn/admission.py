@@ -1,6 +1,6 @@
 """Whether a turn may begin at all."""
 
-from server.domain import Ask
+from server.domain import Ask, Content
 from server.errors import InputTooLong, Overloaded, RouteLoop, ShuttingDown
 from server.settings import TurnSettings
 from server.turn.register import Register
@@ -40,6 +40,10 @@ class Admission:
 
     def check_length(self, ask: Ask) -> None:
         """Raises ``InputTooLong``."""
-        length = len(ask.input.text)
+        self.check_characters(ask.input)
+
+    def check_characters(self, content: Content) -> None:
+        """Raises ``InputTooLong`` if the texts of a message are longer than those of a person may be."""
+        length = len(content.text)
         if length > self._settings.max_input_characters:
             raise InputTooLong(self._settings.max_input_characters, length)

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from server.budget import Budget
-from server.domain import Ask, Conversation, Event, Owed, Rating, Sender, Turn, TurnName
+from server.domain import Ask, Conversation, Event, Owed, Push, Rating, Sender, Turn, TurnName
 from server.store.base import TurnPage
 
 
@@ -87,12 +87,32 @@ class TurnService(Protocol):
         """Forgets the remembered context."""
         ...
 
+    async def hand_off(self, name: str) -> Conversation:
+        """Gives the conversation to a person. What is being answered now is answered to its end."""
+        ...
+
+    async def resume(self, name: str) -> Conversation:
+        """Gives the conversation back to the assistant."""
+        ...
+
     async def delete(self, name: str) -> None:
         """Stops what runs in the conversation and removes every row of it."""
         ...
 
     def assistant(self, name: str) -> AssistantView:
         """What a channel may show of the assistant."""
+        ...
+
+
+class PushService(Protocol):
+    """Sends messages that nobody asked for."""
+
+    async def push(self, push: Push, budget: Budget) -> Turn:
+        """Takes on a message, or finds the one of the same id: when this returns, it is on disk and will be sent.
+
+        Raises:
+            DomainError: and nothing else.
+        """
         ...
 
 
@@ -116,6 +136,9 @@ class Delivery(msgspec.Struct, frozen=True):
     attempt: int
     progress: bytes
     ended_turn: Turn | None
+    recipient: str = ""
+    """Who gets it, if it was pushed; ``address`` is then empty."""
+    pushed: bool = False
 
 
 class Hello(msgspec.Struct, frozen=True):

@@ -1,15 +1,43 @@
-"""Whether a person asks to start afresh. Pure."""
+"""Messages that are commands: words that ask for something else than an answer."""
 
 import functools
 import unicodedata
 from collections.abc import Collection
 from typing import Final
 
+from server.domain import Ask, FinishReason
+from server.settings import AssistantSettings, TextSettings
+from server.turn.live import LiveTurn
+from server.turn.stations import Stations
+
 _ENDS: Final = " \t\r\n。.!~,、'\"“”「」"
 
 
-def asks_to_forget(text: str, words: Collection[str]) -> bool:
-    """Whether the whole message is one of the reset words.
+def asks_to_forget(ask: Ask, entry: AssistantSettings) -> bool:
+    """Whether the whole message is one of the reset words."""
+    return not ask.input.media and is_one_of(ask.input.text, entry.reset_words)
+
+
+def asks_for_person(ask: Ask, entry: AssistantSettings) -> bool:
+    """Whether the whole message is one of the hand-over words, and the caller can bring a person in."""
+    return ask.options.can_hand_off and not ask.input.media and is_one_of(ask.input.text, entry.handover_words)
+
+
+async def forget(live: LiveTurn, stations: Stations, texts: TextSettings) -> None:
+    """Answers a reset word: from here on, what came before is not remembered.
+
+    Raises:
+        StoreUnavailable: if that cannot be written.
+    """
+    conversation = live.turn.name.conversation
+    await stations.store.cut_memory(conversation, time=live.turn.create_time)
+    stations.memory.forget(conversation)
+    live.add(texts.reset_done)
+    live.turn.finish_reason = FinishReason.FLOW
+
+
+def is_one_of(text: str, words: Collection[str]) -> bool:
+    """Whether the whole message is one of the words.
 
     Case, width, white space at the ends and the full stop or exclamation mark behind do
     not matter. A question mark does: ``重新开始?`` asks whether to.
@@ -17,7 +45,7 @@ def asks_to_forget(text: str, words: Collection[str]) -> bool:
     Args:
         words: as the settings have them; hashable, such as a tuple.
     """
-    # A reset word is short. Folding every long message would be for nothing.
+    # Such a word is short. Folding every long message would be for nothing.
     if len(text) > 256:
         return False
     return _fold(text) in _folded(tuple(words))

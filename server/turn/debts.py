@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from server.domain import Ask, DeliveryState, Owed, Turn, TurnState, digest
+from server.domain import Ask, DeliveryState, FinishReason, Owed, Turn, TurnState, digest
 from server.errors import (
     ConversationBusy,
     DomainError,
@@ -97,7 +97,7 @@ class Debts:
                 owed,
                 time=self._clock(),
                 claim=refusal is None and ticket.first and not self._merging.may_wait(ask),
-                final=None if refusal is None else self._refused(ask, refusal),
+                final=None if refusal is None else await self._refused(ask, refusal),
             )
         except StoreUnavailable:
             self._left.set()  # it may have been written all the same
@@ -129,10 +129,9 @@ class Debts:
             return ConversationBusy(self._settings.max_waiting_per_conversation, 0.0)
         return None
 
-    def _refused(self, ask: Ask, error: DomainError) -> Turn:
+    async def _refused(self, ask: Ask, error: DomainError) -> Turn:
         now = self._clock()
-        failure = error.as_failure()
-        return Turn(
+        turn = Turn(
             name=ask.name,
             state=TurnState.FAILED,
             input=ask.input,
@@ -141,10 +140,14 @@ class Debts:
             assistant=ask.assistant,
             channel=ask.channel,
             sender=ask.sender,
-            reply=sentence_for(failure, self._assistants.texts(ask.assistant)),
-            failure=failure,
             delivery_state=DeliveryState.OWED,
         )
+        if await self._store.handed_off(ask.name.conversation):
+            turn.state, turn.finish_reason = TurnState.SUCCEEDED, FinishReason.HANDED_OFF
+            return turn
+        turn.failure = error.as_failure()
+        turn.reply = sentence_for(turn.failure, self._assistants.texts(ask.assistant))
+        return turn
 
     def _existing(self, ask: Ask, stored: StoredTurn) -> Turn:
         if stored.input_digest != digest(ask.input):
@@ -176,6 +179,10 @@ class Debts:
         for stored in unsettled:
             self._adopt(stored)
         return len(unsettled)
+
+    def look_again(self) -> None:
+        """Has the disk searched soon, for what may have been written although its writer was told otherwise."""
+        self._left.set()
 
     async def sweep_for_ever(self) -> None:
         """Takes up what was let go of, soon after it was. Runs until it is cancelled."""

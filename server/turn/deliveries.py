@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import structlog
 
-from server.domain import DeliveryState, Turn, TurnName
+from server.domain import Content, DeliveryState, Turn, TurnName
 from server.errors import ShuttingDown
 from server.logged_names import logged_name
 from server.settings import DeliverySettings
@@ -34,6 +34,7 @@ class Debt(msgspec.Struct, eq=False):
     name: TurnName
     account: str
     address: bytes
+    recipient: str
     sequence: int
     owed_since: float
     progress: bytes
@@ -42,6 +43,8 @@ class Debt(msgspec.Struct, eq=False):
     turn: Turn
     ended: bool
     """Whether its end is on disk, so that it may be shown whole."""
+    pushed: bool
+    """Whether a program pushed it. Its message may be large, and is read when it is needed."""
     offered_to: "InstanceAttachment | None" = None
     timer: asyncio.TimerHandle | None = None
     settled: bool = False
@@ -85,19 +88,23 @@ class Deliveries:
                 self.ended(stored.turn)
             return
         assert stored.owed is not None
+        turn, pushed = stored.turn, stored.turn.pushed is not None
         debt = Debt(
             name=stored.turn.name,
             account=stored.owed.account,
             address=stored.owed.address,
+            recipient=stored.owed.recipient,
             sequence=stored.sequence,
             owed_since=max(stored.turn.create_time, stored.deliver_after),
             progress=stored.progress,
             retries=stored.retries,
             deliver_after=stored.deliver_after,
-            turn=stored.turn,
-            ended=stored.turn.state.ended,
+            turn=msgspec.structs.replace(turn, pushed=Content(), reply="") if pushed else turn,
+            ended=turn.state.ended,
+            pushed=pushed,
         )
         self._debts[debt.name] = debt
+        self._account(debt.account).pushes += pushed
         self._account(debt.account).append(debt)
 
     def ended(self, turn: Turn) -> None:
@@ -113,6 +120,11 @@ class Deliveries:
                 self._settle(debt)
                 return
             self._account(debt.account).became_ready(debt)
+
+    def pushes(self, account: str) -> int:
+        """How many messages that programs pushed wait for an account."""
+        known = self._accounts.get(account)
+        return 0 if known is None else known.pushes
 
     def names(self) -> frozenset[TurnName]:
         """The turns that are owed, as far as this process knows."""
@@ -139,8 +151,10 @@ class Deliveries:
         debt.settled = True
         if debt.timer is not None:
             debt.timer.cancel()
-        self._debts.pop(debt.name, None)
-        self._account(debt.account).settle(debt)
+        account = self._account(debt.account)
+        if self._debts.pop(debt.name, None) is not None:
+            account.pushes -= debt.pushed
+        account.settle(debt)
 
     # --- instances --------------------------------------------------------------------------
 
@@ -174,7 +188,15 @@ class Deliveries:
             return None
         attempt = await self._store.record_offer(debt.name)
         self._observer.delivery_offered()
-        return Delivery(debt.name, debt.address, attempt, debt.progress, debt.turn if debt.ended else None)
+        turn = debt.turn if debt.ended else None
+        return Delivery(debt.name, debt.address, attempt, debt.progress, turn, debt.recipient, debt.pushed)
+
+    async def whole(self, delivery: Delivery) -> Delivery | None:
+        """A delivery as it is sent: with the message, if it was pushed; ``None`` if that was deleted meanwhile."""
+        if not delivery.pushed:
+            return delivery
+        stored = await self._store.find(delivery.name)
+        return None if stored is None else msgspec.structs.replace(delivery, ended_turn=stored.turn)
 
     async def take(self, attachment: "InstanceAttachment", report: Report) -> None:
         """Writes an outcome, then acts on it."""
@@ -262,6 +284,8 @@ class InstanceAttachment:
                 if message is None:
                     raise ShuttingDown
                 said = made[message] if isinstance(message, Debt) else message
+                if isinstance(said, Delivery):
+                    said = await self._deliveries.whole(said)
                 if said is not None:
                     yield said
 
@@ -282,6 +306,8 @@ class _Account:
         self._ended: deque[Debt] = deque()
         self._instances: list[InstanceAttachment] = []
         self._epoch = 0
+        self.pushes = 0
+        """How many of its debts were pushed."""
 
     # --- debts -------------------------------------------------------------------------
 

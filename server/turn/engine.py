@@ -13,9 +13,10 @@ from server.filter.entries import Action, Direction
 from server.filter.pii.external import RecogniserFailed
 from server.filter.pii.guard import PiiGuard
 from server.llm.base import Prompt
-from server.memory.reset_words import asks_to_forget
 from server.settings import Settings
 from server.turn.assistants import Assistant, Assistants
+from server.turn.commands import asks_for_person, asks_to_forget, forget
+from server.turn.handover import keep_quiet
 from server.turn.live import LiveTurn
 from server.turn.model_reply import ModelReply
 from server.turn.passage import Passage
@@ -44,11 +45,16 @@ class Engine:
         assistant = self._assistants.get(ask.assistant)
         screening = self._stations.screener.screening(assistant.name)
         verdict = screen_input(live, screening)
+        guard = self._stations.guards.get(assistant.name)
+        masking = guard if assistant.settings.pii.mode == "mask" else None
+        if await self._stations.store.handed_off(ask.name.conversation):
+            await keep_quiet(live, masking, budget)
+            return
         if verdict.stops:
             self._refuse(live, verdict, assistant)
             return
-        guard = self._stations.guards.get(assistant.name)
         try:
+            await keep_masked(live, masking, budget)
             await self._answer(live, screening, guard, assistant, budget)
         except RecogniserFailed:
             self._refuse(live, Action.BLOCK, assistant)
@@ -56,8 +62,6 @@ class Engine:
     async def _answer(
         self, live: LiveTurn, screening: Screening, guard: PiiGuard | None, assistant: Assistant, budget: Budget
     ) -> None:
-        if guard is not None and assistant.settings.pii.mode == "mask":
-            await keep_masked(live, guard, budget)
         ask = live.ask
         # What others than the answering model may read of it.
         public = ask if guard is None else public_form(ask)
@@ -66,8 +70,11 @@ class Engine:
             if verdict.stops:
                 self._refuse(live, verdict, assistant)
                 return
-        if asks_to_forget(ask.input.text, assistant.settings.reset_words) and not ask.input.media:
-            await self._forget(live, assistant)
+        if asks_for_person(ask, assistant.settings):
+            self._refuse(live, Action.HAND_OVER, assistant)
+            return
+        if asks_to_forget(ask, assistant.settings):
+            await forget(live, self._stations, assistant.settings.texts)
             return
         choice = await self._stations.intents.choose(assistant.name, public, budget)
         question = await self._prompting.question(ask, assistant, choice)
@@ -87,13 +94,6 @@ class Engine:
     def _refuse(self, live: LiveTurn, verdict: Action, assistant: Assistant) -> None:
         sentence, live.turn.finish_reason = sentence_of(verdict, Direction.INPUT, assistant.settings.texts)
         live.add(sentence)
-
-    async def _forget(self, live: LiveTurn, assistant: Assistant) -> None:
-        conversation = live.turn.name.conversation
-        await self._stations.store.cut_memory(conversation, time=live.turn.create_time)
-        self._stations.memory.forget(conversation)
-        live.add(assistant.settings.texts.reset_done)
-        live.turn.finish_reason = FinishReason.FLOW
 
     async def _ask_cache(
         self, live: LiveTurn, prompt: Prompt, passage: Passage, assistant: Assistant, budget: Budget

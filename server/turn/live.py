@@ -13,6 +13,7 @@ from server.domain import (
     Content,
     Delta,
     Event,
+    FinishReason,
     Progress,
     ProgressStage,
     Reasoning,
@@ -38,6 +39,8 @@ class LiveTurn:
     __slots__ = (
         "_digest",
         "_reply",
+        "_shown",
+        "_withheld",
         "ask",
         "attempts",
         "began",
@@ -85,6 +88,8 @@ class LiveTurn:
         self.hidden = False
         """Whether a part of what was said must not be kept."""
         self._reply: list[str] = []
+        self._shown: str | None = None
+        self._withheld: list[Event] = []
         self._digest = input_digest
 
     @property
@@ -125,8 +130,8 @@ class LiveTurn:
             return
         if self.turn.first_delta_latency is None:
             self.turn.first_delta_latency = time.monotonic() - self.began
+        self._say(Delta(text))
         self._reply.append(text)
-        self.events.append(Delta(text))
 
     def reason(self, text: str) -> None:
         """More of what the model thought aloud."""
@@ -134,18 +139,37 @@ class LiveTurn:
 
     def replace(self, text: str, cause: ReplacementCause) -> None:
         """Takes the reply so far back. A reply of which nothing was shown needs no taking back."""
+        self._take_back_withheld()
         if not self._reply:
             self.add(text)
             return
+        self._say(Replacement(text, cause))
         self._reply = [text] if text else []
-        self.events.append(Replacement(text, cause))
+
+    def _say(self, event: Delta | Replacement) -> None:
+        """Shows it now; but that a person takes over only once that is on disk, with the end of the turn.
+
+        Else somebody could read it, and the process die, and the assistant answer the next message.
+        """
+        if self.turn.finish_reason is not FinishReason.HANDED_OFF or not self.ask.options.can_hand_off:
+            self.events.append(event)
+            return
+        if self._shown is None:
+            self._shown = self.reply()
+        self._withheld.append(event)
+
+    def _take_back_withheld(self) -> None:
+        if self._shown is not None:
+            self._reply = [self._shown] if self._shown else []
+            self._shown = None
+            self._withheld.clear()
 
     def wait_for(self, stage: ProgressStage) -> None:
         """A sign of life."""
         self.events.append(Progress(stage, time.monotonic() - self.began))
 
     def reply(self) -> str:
-        """The reply so far."""
+        """The reply so far, as it would be stored."""
         if len(self._reply) > 1:
             self._reply = ["".join(self._reply)]
         return self._reply[0] if self._reply else ""
@@ -157,6 +181,9 @@ class LiveTurn:
 
     def complete(self) -> None:
         """The turn is over and stored."""
+        for event in self._withheld:
+            self.events.append(event)
+        self._withheld.clear()
         self.events.append(_COMPLETED)
         self.events.close()
 
@@ -166,14 +193,14 @@ class LiveTurn:
 
     def recorded(self) -> tuple[Event, ...]:
         """The events for the row: everything between ``Started`` and ``Completed``."""
-        return tuple(self.events.items[1:])
+        return (*self.events.items[1:], *self._withheld)
 
     def snapshot(self) -> Turn:
-        """The turn as it stands now, with the reply so far."""
+        """The turn as it stands now, with what may be shown of its reply so far."""
         if self.turn.state.ended:
             return self.turn
         turn = copy.copy(self.turn)
-        turn.reply = self.reply()
+        turn.reply = self.reply() if self._shown is None else self._shown
         return turn
 
     def forget(self) -> None:

@@ -18,9 +18,9 @@ import structlog
 
 from server.domain import Ask, DeliveryState, FinishReason, Turn, TurnState
 from server.logged_names import logged_name
-from server.memory.reset_words import asks_to_forget
 from server.store.base import TurnStore
 from server.turn.assistants import Assistants
+from server.turn.commands import asks_for_person, asks_to_forget
 from server.turn.lane import Ticket
 from server.turn.live import LiveTurn
 
@@ -69,9 +69,12 @@ class Merging:
 
         Raises:
             ResourceNotFound: if there is no such assistant any more.
+            StoreUnavailable: if the store cannot be read.
         """
         if live.attempts or not self.may_wait(live.ask):
             return None
+        if await self._store.handed_off(live.turn.name.conversation):
+            return None  # it gets no answer, and so need not wait for a longer question
         seconds = self._assistants.get(live.ask.assistant).settings.merge_seconds
         # Counted from the arrival: what has waited in line, or for a restart, has waited long enough.
         pause = min(seconds, live.turn.create_time + seconds - self._clock())
@@ -126,5 +129,6 @@ class Merging:
             ask.sender is not None
             and not ask.input.media
             and not ask.history
-            and not asks_to_forget(ask.input.text, entry.reset_words)
+            and not asks_to_forget(ask, entry)
+            and not asks_for_person(ask, entry)
         )

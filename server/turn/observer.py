@@ -33,6 +33,10 @@ class TurnObserver(Protocol):
         """A turn was offered to a channel instance."""
         ...
 
+    def pushed(self) -> None:
+        """A message of a program was taken on."""
+        ...
+
 
 class Unobserved:
     """Counts nothing."""
@@ -48,3 +52,5 @@ class Unobserved:
     def delivery_reported(self, outcome: str) -> None: ...
 
     def delivery_offered(self) -> None: ...
+
+    def pushed(self) -> None: ...

@@ -15,12 +15,17 @@ NewReply = Callable[[], ReplyText]
 """Makes what a text of the model passes through before anything else sees it."""
 
 
-async def keep_masked(live: LiveTurn, guard: PiiGuard, budget: Budget) -> None:
+async def keep_masked(live: LiveTurn, guard: PiiGuard | None, budget: Budget) -> None:
     """Keeps only the masks of what was said: in memory and on disk too, once the turn has ended.
+
+    Args:
+        guard: ``None`` where what was said is kept as it is.
 
     Raises:
         RecogniserFailed: as :meth:`server.filter.pii.PiiGuard.guard`.
     """
+    if guard is None:
+        return
     texts = [part.text for part in live.ask.input.parts if isinstance(part, TextPart)]
     masked = iter((await guard.guard(texts, budget)).texts)
     parts = tuple(TextPart(next(masked)) if isinstance(part, TextPart) else part for part in live.ask.input.parts)

@@ -14,6 +14,7 @@ from server.turn.deliveries import Deliveries
 from server.turn.engine import Engine
 from server.turn.lane import Lanes
 from server.turn.merging import Merging
+from server.turn.pushes import Pushes
 from server.turn.register import Register
 from server.turn.runner import Runner
 from server.turn.stations import Stations
@@ -24,7 +25,7 @@ _log = structlog.get_logger()
 
 
 class TurnRoom:
-    """The turn service, the delivery service, and what keeps them going."""
+    """The turn service, the delivery service, the push service, and what keeps them going."""
 
     def __init__(self, settings: Settings, stations: Stations, *, clock: Callable[[], float] = time.time) -> None:
         """Args: ``clock`` gives POSIX seconds.
@@ -59,6 +60,9 @@ class TurnRoom:
             self.deliveries,
             clock,
         )
+        self.pushes = Pushes(
+            settings.delivery, self._admission, assistants, stations, self._debts, self.deliveries, clock
+        )
         self._upkeep = Upkeep(settings.store, store, clock)
         self._background: list[asyncio.Task[None]] = []
 
@@ -83,6 +87,7 @@ class TurnRoom:
         """Lets running turns finish for up to ``seconds``; owed ones that do not finish stay owed on disk."""
         self.refuse_new()
         await self._debts.aclose()
+        await self.pushes.aclose()
         await self._runner.drain(seconds)
 
     async def aclose(self) -> None:
@@ -93,5 +98,6 @@ class TurnRoom:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._debts.aclose()
+        await self.pushes.aclose()
         await self._runner.aclose()
         await self._shared.aclose()

@@ -25,6 +25,7 @@ from server.settings import TurnSettings
 from server.store.base import StaleEpoch, TurnStore
 from server.turn.assistants import Assistants
 from server.turn.engine import Engine
+from server.turn.handover import hands_over
 from server.turn.lane import Ticket
 from server.turn.live import LiveTurn
 from server.turn.merging import Merging
@@ -179,10 +180,24 @@ class Runner:
 
     async def _end_well(self, live: LiveTurn) -> None:
         turn = self._ended(live, TurnState.SUCCEEDED)
+        if hands_over(turn, live.ask):
+            await self._hand_over(live, turn)
+            return
         await self._write(live, turn)
         if turn.finish_reason in _REMEMBERED and not live.ask.options.bypass_memory:
             self._memory.remember(turn.name.conversation, Round(live.ask.question, turn.reply, self._clock()))
         self._announce(live, None)
+
+    async def _hand_over(self, live: LiveTurn, turn: Turn) -> None:
+        """Writes that a person has the conversation, and with it the turn that says so."""
+        writing = asyncio.ensure_future(self._write(live, turn, hands_over=True))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            # Also when this turn is stopped meanwhile: once the conversation is given away, that is its end.
+            await writing
+            _log.info("conversation_handed_off", **logged_name(turn.name))
+            self._announce(live, None)
 
     async def _end_badly(self, live: LiveTurn, error: DomainError) -> None:
         """Ends a turn without an answer: with a fixed sentence where a person is owed one, else with the error."""
@@ -220,15 +235,15 @@ class Runner:
         turn.state = state
         return turn
 
-    async def _write(self, live: LiveTurn, turn: Turn) -> None:
+    async def _write(self, live: LiveTurn, turn: Turn, *, hands_over: bool = False) -> None:
         events = live.recorded() if live.owed or live.ask.repeatable else ()
         if not live.owed:
-            await self._store.finish(turn, live.ask, events, input_digest=live.input_digest)
+            await self._store.finish(turn, live.ask, events, input_digest=live.input_digest, hands_over=hands_over)
             live.turn = turn
             return
         try:
             kept = turn.input if live.hidden else None
-            await self._store.finish_owed(turn, events, epoch=live.epoch, kept_input=kept)
+            await self._store.finish_owed(turn, events, epoch=live.epoch, kept_input=kept, hands_over=hands_over)
         except StaleEpoch:
             # A later claim exists, so a later worker answers: this one must say nothing.
             _log.warning("stale_worker", epoch=live.epoch, **logged_name(turn.name))

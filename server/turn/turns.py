@@ -23,6 +23,9 @@ from server.turn.live import LiveTurn
 from server.turn.register import Register
 from server.turn.runner import Runner
 
+_WORDLESS = frozenset({FinishReason.MERGED, FinishReason.HANDED_OFF})
+"""Ends that may have no reply. Without one, any other end was emptied by retention."""
+
 
 class Turns:
     """The turns of this process, and those on disk."""
@@ -186,12 +189,26 @@ class Turns:
         return msgspec.structs.replace(stored, expire_time=expires, remembered_message_count=2 * len(rounds))
 
     async def reset(self, name: str) -> Conversation:
-        """Forgets the remembered context, what is being answered now included."""
+        """Forgets the remembered context, what is being answered now included. Whoever has it keeps it."""
         for live in self._register.of_conversation(name):
             if live.turn.state is TurnState.RUNNING:
                 live.forget()
         await self._store.cut_memory(name, time=self._clock())
         self._memory.forget(name)
+        return await self.conversation(name)
+
+    async def hand_off(self, name: str) -> Conversation:
+        """Gives the conversation to a person. What is being answered now is answered to its end."""
+        await self._store.hand_off(name, time=self._clock())
+        return await self.conversation(name)
+
+    async def resume(self, name: str) -> Conversation:
+        """Gives the conversation back to the assistant.
+
+        Raises:
+            ResourceNotFound: if there is no such conversation.
+        """
+        await self._store.resume(name)
         return await self.conversation(name)
 
     async def delete(self, name: str) -> None:
@@ -227,7 +244,7 @@ def _replayable(ask: Ask, stored: StoredTurn) -> StoredTurn | None:
     if not stored.turn.state.ended:
         # Owed, let go of a moment ago, and about to be taken up again (``debts.py``).
         raise StoreUnavailable("turn")
-    if not stored.turn.reply and stored.turn.finish_reason is not FinishReason.MERGED:
+    if not stored.turn.reply and stored.turn.finish_reason not in _WORDLESS:
         raise RequestIdReused(str(ask.name))
     return stored
 

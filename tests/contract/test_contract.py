@@ -54,8 +54,14 @@ WHOLE: dict[str, tuple[Message, Callable[[Any], Any]]] = {
     "RateTurnRequest": (pb.RateTurnRequest(name=TURN, rating=1, rater=pb.Sender(id="u")), checks.rate),
     "GetConversationRequest": (pb.GetConversationRequest(name="conversations/a"), checks.conversation),
     "ResetConversationRequest": (pb.ResetConversationRequest(name="conversations/a"), checks.conversation),
+    "HandOffConversationRequest": (pb.HandOffConversationRequest(name="conversations/a"), checks.conversation),
+    "ResumeConversationRequest": (pb.ResumeConversationRequest(name="conversations/a"), checks.conversation),
     "DeleteConversationRequest": (pb.DeleteConversationRequest(name="conversations/a"), checks.conversation),
     "GetAssistantRequest": (pb.GetAssistantRequest(name="assistants/a"), checks.assistant),
+    "PushRequest": (
+        channel.PushRequest(account="channels/a/accounts/b", content=converse().input, request_id="r"),
+        checks.push,
+    ),
     "AttachRequest/hello": (
         channel.AttachRequest(hello=channel.Hello(account="channels/a/accounts/b", instance="i")),
         checks.hello,
@@ -143,10 +149,12 @@ def test_every_request_and_every_required_field_is_tried() -> None:
         (domain.TurnState, pb.Turn.State, {"STATE_UNSPECIFIED"}),
         (domain.DeliveryState, pb.Turn.DeliveryState, {"DELIVERY_STATE_UNSPECIFIED", "NOT_OWED"}),
         (domain.FinishReason, pb.Turn.FinishReason, {"FINISH_REASON_UNSPECIFIED", "UNSPECIFIED"}),
+        (domain.ConversationState, pb.Conversation.State, {"STATE_UNSPECIFIED", "ENDED"}),
         (domain.CacheOutcome, pb.Turn.CacheOutcome, {"CACHE_OUTCOME_UNSPECIFIED", "UNSPECIFIED"}),
         (domain.Rating, pb.RateTurnRequest.Rating, {"RATING_UNSPECIFIED", "WITHDRAWN"}),
         (domain.ReplacementCause, pb.TextReplacement.Cause, {"CAUSE_UNSPECIFIED", "UNSPECIFIED"}),
         (domain.ProgressStage, pb.Progress.Stage, {"STAGE_UNSPECIFIED"}),
+        (domain.Missing, pb.Media.Missing, {"MISSING_UNSPECIFIED"}),
     ],
 )
 def test_enumerations_have_the_numbers_of_the_contract(ours: Any, theirs: Any, left_out: set[str]) -> None:

@@ -20,6 +20,59 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class PushRequest(_message.Message):
+    """The request for [Push][weconverse.v1.ChannelService.Push]."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """The account that shall send it. Format:
+    `channels/{channel}/accounts/{account}`.
+    """
+    recipient: _builtins.str
+    """Who shall get it, in the terms of the channel: at most 256 characters. The
+    channel's documentation says what it takes. Empty where the account has one
+    receiver only, such as the robot of a group.
+    """
+    request_id: _builtins.str
+    """The idempotency key: 1 to 128 characters of `[a-zA-Z0-9._~-]`, unique
+    within the account and recipient. Reuse with a different `content` fails
+    with `REQUEST_ID_REUSED`.
+    """
+    assistant: _builtins.str
+    """The assistant whose filter policy the texts pass. Format:
+    `assistants/{assistant}`. Empty selects `assistants/default`.
+    """
+    @_builtins.property
+    def content(self) -> _conversation_pb2.Content:
+        """The message: 1 to 32 parts, in order; each media part with its `source`.
+        What a channel cannot show is sent the next best way. Cards of a platform
+        travel as media whose type the channel documents.
+        """
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        content: _conversation_pb2.Content | None = ...,
+        request_id: _builtins.str = ...,
+        assistant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "assistant", b"assistant", "content", b"content", "recipient", b"recipient", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushRequest: _TypeAlias = PushRequest  # noqa: Y015
+
+@_typing.final
 class AttachRequest(_message.Message):
     """What an adapter instance says."""
 
@@ -190,6 +243,8 @@ class Delivery(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     ENDED_TURN_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
     turn: _builtins.str
     """The turn. Format: `conversations/{conversation}/turns/{turn}`."""
     address: _builtins.bytes
@@ -198,6 +253,10 @@ class Delivery(_message.Message):
     """How often this turn was offered, this time included, from 1."""
     progress: _builtins.bytes
     """What an earlier attempt recorded in `DeliveryResult.progress`."""
+    recipient: _builtins.str
+    """Who shall get it, for a message of `Push`: `address` is then empty."""
+    pushed: _builtins.bool
+    """Whether it is a message of `Push`, and answers nobody."""
     @_builtins.property
     def ended_turn(self) -> _conversation_pb2.Turn:
         """The whole turn, if it has ended. Unset while it runs: then follow it with
@@ -212,10 +271,12 @@ class Delivery(_message.Message):
         attempt: _builtins.int = ...,
         progress: _builtins.bytes = ...,
         ended_turn: _conversation_pb2.Turn | None = ...,
+        recipient: _builtins.str = ...,
+        pushed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_turn", b"ended_turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attempt", b"attempt", "ended_turn", b"ended_turn", "progress", b"progress", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attempt", b"attempt", "ended_turn", b"ended_turn", "progress", b"progress", "pushed", b"pushed", "recipient", b"recipient", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,7 +297,11 @@ class DeliveryResult(_message.Message):
         OUTCOME_UNSPECIFIED: DeliveryResult._Outcome.ValueType  # 0
         """Not done yet; records `progress` (for example, parts sent so far)."""
         DELIVERED: DeliveryResult._Outcome.ValueType  # 1
-        """The platform took it."""
+        """The platform took it. Any active instance of the account may say so once
+        the turn has ended, also of one that was offered to another instance:
+        where a platform fetches replies by itself, it fetches them from whichever
+        instance it reaches.
+        """
         RETRY: DeliveryResult._Outcome.ValueType  # 2
         """It may work later: offer it again after `retry_delay`."""
         UNDELIVERABLE: DeliveryResult._Outcome.ValueType  # 3
@@ -248,7 +313,11 @@ class DeliveryResult(_message.Message):
     OUTCOME_UNSPECIFIED: DeliveryResult.Outcome.ValueType  # 0
     """Not done yet; records `progress` (for example, parts sent so far)."""
     DELIVERED: DeliveryResult.Outcome.ValueType  # 1
-    """The platform took it."""
+    """The platform took it. Any active instance of the account may say so once
+    the turn has ended, also of one that was offered to another instance:
+    where a platform fetches replies by itself, it fetches them from whichever
+    instance it reaches.
+    """
     RETRY: DeliveryResult.Outcome.ValueType  # 2
     """It may work later: offer it again after `retry_delay`."""
     UNDELIVERABLE: DeliveryResult.Outcome.ValueType  # 3

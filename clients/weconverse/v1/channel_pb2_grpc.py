@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from weconverse.v1 import channel_pb2 as weconverse_dot_v1_dot_channel__pb2
+from weconverse.v1 import conversation_pb2 as weconverse_dot_v1_dot_conversation__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -48,6 +49,11 @@ class ChannelServiceStub(object):
                 request_serializer=weconverse_dot_v1_dot_channel__pb2.AttachRequest.SerializeToString,
                 response_deserializer=weconverse_dot_v1_dot_channel__pb2.AttachResponse.FromString,
                 _registered_method=True)
+        self.Push = channel.unary_unary(
+                '/weconverse.v1.ChannelService/Push',
+                request_serializer=weconverse_dot_v1_dot_channel__pb2.PushRequest.SerializeToString,
+                response_deserializer=weconverse_dot_v1_dot_conversation__pb2.Turn.FromString,
+                _registered_method=True)
 
 
 class ChannelServiceServicer(object):
@@ -73,6 +79,24 @@ class ChannelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Push(self, request, context):
+        """Sends a message of the company's own accord through a channel: an alert, a
+        report, a picture, a card.
+
+        When this returns, the message is on durable storage and owed: it is
+        offered to an attached instance of the account until the channel says that
+        the platform has it. Messages to one recipient arrive in order, one at a
+        time. A repeated `request_id` returns the message that exists. Follow what
+        becomes of it with `GetTurn` (`delivery_state`).
+
+        Texts pass the output filter first: what it masks or replaces is sent so,
+        and what it stops is refused with `INVALID_FIELD`. While too many messages
+        of the account wait, more are refused with `OVERLOADED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChannelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +104,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.Attach,
                     request_deserializer=weconverse_dot_v1_dot_channel__pb2.AttachRequest.FromString,
                     response_serializer=weconverse_dot_v1_dot_channel__pb2.AttachResponse.SerializeToString,
+            ),
+            'Push': grpc.unary_unary_rpc_method_handler(
+                    servicer.Push,
+                    request_deserializer=weconverse_dot_v1_dot_channel__pb2.PushRequest.FromString,
+                    response_serializer=weconverse_dot_v1_dot_conversation__pb2.Turn.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,6 +147,33 @@ class ChannelService(object):
             '/weconverse.v1.ChannelService/Attach',
             weconverse_dot_v1_dot_channel__pb2.AttachRequest.SerializeToString,
             weconverse_dot_v1_dot_channel__pb2.AttachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Push(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weconverse.v1.ChannelService/Push',
+            weconverse_dot_v1_dot_channel__pb2.PushRequest.SerializeToString,
+            weconverse_dot_v1_dot_conversation__pb2.Turn.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from weconverse.v1 import channel_pb2 as _channel_pb2
+from weconverse.v1 import conversation_pb2 as _conversation_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -49,6 +50,20 @@ class ChannelServiceStub:
     stream is the instance's lease: when it breaks, what was offered on it is
     offered elsewhere, and the exclusive grant passes on.
     """
+    Push: _grpc.UnaryUnaryMultiCallable[_channel_pb2.PushRequest, _conversation_pb2.Turn]
+    """Sends a message of the company's own accord through a channel: an alert, a
+    report, a picture, a card.
+
+    When this returns, the message is on durable storage and owed: it is
+    offered to an attached instance of the account until the channel says that
+    the platform has it. Messages to one recipient arrive in order, one at a
+    time. A repeated `request_id` returns the message that exists. Follow what
+    becomes of it with `GetTurn` (`delivery_state`).
+
+    Texts pass the output filter first: what it masks or replaces is sent so,
+    and what it stops is refused with `INVALID_FIELD`. While too many messages
+    of the account wait, more are refused with `OVERLOADED`.
+    """
 
 @_typing.type_check_only
 class ChannelServiceAsyncStub(ChannelServiceStub):
@@ -70,6 +85,20 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     The first request is `hello`; then one `result` for each `delivery`. The
     stream is the instance's lease: when it breaks, what was offered on it is
     offered elsewhere, and the exclusive grant passes on.
+    """
+    Push: _aio.UnaryUnaryMultiCallable[_channel_pb2.PushRequest, _conversation_pb2.Turn]  # type: ignore[assignment]
+    """Sends a message of the company's own accord through a channel: an alert, a
+    report, a picture, a card.
+
+    When this returns, the message is on durable storage and owed: it is
+    offered to an attached instance of the account until the channel says that
+    the platform has it. Messages to one recipient arrive in order, one at a
+    time. A repeated `request_id` returns the message that exists. Follow what
+    becomes of it with `GetTurn` (`delivery_state`).
+
+    Texts pass the output filter first: what it masks or replaces is sent so,
+    and what it stops is refused with `INVALID_FIELD`. While too many messages
+    of the account wait, more are refused with `OVERLOADED`.
     """
 
 class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +124,26 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         The first request is `hello`; then one `result` for each `delivery`. The
         stream is the instance's lease: when it breaks, what was offered on it is
         offered elsewhere, and the exclusive grant passes on.
+        """
+
+    @_abc_1.abstractmethod
+    def Push(
+        self,
+        request: _channel_pb2.PushRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Turn, _abc.Awaitable[_conversation_pb2.Turn]]:
+        """Sends a message of the company's own accord through a channel: an alert, a
+        report, a picture, a card.
+
+        When this returns, the message is on durable storage and owed: it is
+        offered to an attached instance of the account until the channel says that
+        the platform has it. Messages to one recipient arrive in order, one at a
+        time. A repeated `request_id` returns the message that exists. Follow what
+        becomes of it with `GetTurn` (`delivery_state`).
+
+        Texts pass the output filter first: what it masks or replaces is sent so,
+        and what it stops is refused with `INVALID_FIELD`. While too many messages
+        of the account wait, more are refused with `OVERLOADED`.
         """
 
 def add_ChannelServiceServicer_to_server(servicer: ChannelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -180,7 +180,9 @@ class Turn(_message.Message):
         CONVERSATION_ENDED: Turn._FinishReason.ValueType  # 7
         """An end condition was met: the reply is the farewell."""
         HANDED_OFF: Turn._FinishReason.ValueType  # 8
-        """The conversation was handed to a person."""
+        """The conversation was handed to a person. `reply` says so, or is empty for
+        a message that came while the person has it: nothing is to be shown then.
+        """
         MERGED: Turn._FinishReason.ValueType  # 9
         """The person wrote on before the answer began: the next turn answers this
         message too. `reply` is empty, and nothing is to be shown.
@@ -206,7 +208,9 @@ class Turn(_message.Message):
     CONVERSATION_ENDED: Turn.FinishReason.ValueType  # 7
     """An end condition was met: the reply is the farewell."""
     HANDED_OFF: Turn.FinishReason.ValueType  # 8
-    """The conversation was handed to a person."""
+    """The conversation was handed to a person. `reply` says so, or is empty for
+    a message that came while the person has it: nothing is to be shown then.
+    """
     MERGED: Turn.FinishReason.ValueType  # 9
     """The person wrote on before the answer began: the next turn answers this
     message too. `reply` is empty, and nothing is to be shown.
@@ -1149,6 +1153,54 @@ class ResetConversationRequest(_message.Message):
 Global___ResetConversationRequest: _TypeAlias = ResetConversationRequest  # noqa: Y015
 
 @_typing.final
+class HandOffConversationRequest(_message.Message):
+    """The request for
+    [HandOffConversation][weconverse.v1.ConversationService.HandOffConversation].
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The conversation to hand over. Format: `conversations/{conversation}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOffConversationRequest: _TypeAlias = HandOffConversationRequest  # noqa: Y015
+
+@_typing.final
+class ResumeConversationRequest(_message.Message):
+    """The request for
+    [ResumeConversation][weconverse.v1.ConversationService.ResumeConversation].
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The conversation to give back. Format: `conversations/{conversation}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeConversationRequest: _TypeAlias = ResumeConversationRequest  # noqa: Y015
+
+@_typing.final
 class DeleteConversationRequest(_message.Message):
     """The request for
     [DeleteConversation][weconverse.v1.ConversationService.DeleteConversation].
@@ -1286,18 +1338,82 @@ class Media(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Missing:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MissingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Media._Missing.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MISSING_UNSPECIFIED: Media._Missing.ValueType  # 0
+        """Not said."""
+        TOO_LARGE: Media._Missing.ValueType  # 1
+        """More bytes than the channel or the service takes."""
+        UNAVAILABLE: Media._Missing.ValueType  # 2
+        """The platform does not give them (any more)."""
+        DAMAGED: Media._Missing.ValueType  # 3
+        """They cannot be opened: cut short, or of another key."""
+        REFUSED: Media._Missing.ValueType  # 4
+        """The address leads where the channel must not go."""
+        UNSUPPORTED: Media._Missing.ValueType  # 5
+        """Nobody here reads files of its kind. This and what follows is the
+        service's to say.
+        """
+        ENCRYPTED: Media._Missing.ValueType  # 6
+        """A password is needed to open it."""
+        WITHOUT_TEXT: Media._Missing.ValueType  # 7
+        """There is no text in it: an empty file, or a scan."""
+        TOO_SLOW: Media._Missing.ValueType  # 8
+        """Reading it took too long."""
+        NO_LISTENER: Media._Missing.ValueType  # 9
+        """A recording, and the service has nobody to transcribe it."""
+        NOT_UNDERSTOOD: Media._Missing.ValueType  # 10
+        """A recording that could not be transcribed."""
+
+    class Missing(_Missing, metaclass=_MissingEnumTypeWrapper):
+        """Why there are no bytes: a channel could not give them, or the service could
+        not read them and let go of them. New values may be added.
+        """
+
+    MISSING_UNSPECIFIED: Media.Missing.ValueType  # 0
+    """Not said."""
+    TOO_LARGE: Media.Missing.ValueType  # 1
+    """More bytes than the channel or the service takes."""
+    UNAVAILABLE: Media.Missing.ValueType  # 2
+    """The platform does not give them (any more)."""
+    DAMAGED: Media.Missing.ValueType  # 3
+    """They cannot be opened: cut short, or of another key."""
+    REFUSED: Media.Missing.ValueType  # 4
+    """The address leads where the channel must not go."""
+    UNSUPPORTED: Media.Missing.ValueType  # 5
+    """Nobody here reads files of its kind. This and what follows is the
+    service's to say.
+    """
+    ENCRYPTED: Media.Missing.ValueType  # 6
+    """A password is needed to open it."""
+    WITHOUT_TEXT: Media.Missing.ValueType  # 7
+    """There is no text in it: an empty file, or a scan."""
+    TOO_SLOW: Media.Missing.ValueType  # 8
+    """Reading it took too long."""
+    NO_LISTENER: Media.Missing.ValueType  # 9
+    """A recording, and the service has nobody to transcribe it."""
+    NOT_UNDERSTOOD: Media.Missing.ValueType  # 10
+    """A recording that could not be transcribed."""
+
     MIME_TYPE_FIELD_NUMBER: _builtins.int
     INLINE_DATA_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     mime_type: _builtins.str
     """The IANA media type, for example `image/png`."""
     inline_data: _builtins.bytes
-    """The bytes themselves. At most 2 MiB; above that use `uri`."""
+    """The bytes themselves. At most 20 MiB in all parts of a message."""
     uri: _builtins.str
     """An `https` address the server can fetch without credentials."""
     display_name: _builtins.str
     """The file name shown to people, if there is one."""
+    missing: Global___Media.Missing.ValueType
+    """Why the bytes are missing, where `source` is unset."""
     def __init__(
         self,
         *,
@@ -1305,10 +1421,11 @@ class Media(_message.Message):
         inline_data: _builtins.bytes = ...,
         uri: _builtins.str = ...,
         display_name: _builtins.str = ...,
+        missing: Global___Media.Missing.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["inline_data", b"inline_data", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "inline_data", b"inline_data", "mime_type", b"mime_type", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "inline_data", b"inline_data", "mime_type", b"mime_type", "missing", b"missing", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["inline_data", "uri"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -1358,6 +1475,7 @@ class TurnOptions(_message.Message):
     DELTA_INTERVAL_FIELD_NUMBER: _builtins.int
     INCLUDE_REASONING_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
+    CAN_HAND_OFF_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The route to prefer, for example `qwen-max`. The router may still fail
     over.
@@ -1375,6 +1493,13 @@ class TurnOptions(_message.Message):
     intent: _builtins.str
     """One of the assistant's intents, such as `technical`: which models answer,
     and how freely. Unset: the assistant's rules choose.
+    """
+    can_hand_off: _builtins.bool
+    """Whether the caller can bring a person in. A message that asks for one then
+    hands the conversation off (`Conversation.State.HANDED_OFF`) until
+    `ResumeConversation`: one that is nothing but a hand-over word of the
+    assistant, or that its filter hands over. Otherwise such a word is a
+    question like any other, and the filter only answers with a sentence.
     """
     @_builtins.property
     def delta_interval(self) -> _duration_pb2.Duration:
@@ -1394,10 +1519,11 @@ class TurnOptions(_message.Message):
         delta_interval: _duration_pb2.Duration | None = ...,
         include_reasoning: _builtins.bool = ...,
         intent: _builtins.str | None = ...,
+        can_hand_off: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_intent", b"_intent", "_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "delta_interval", b"delta_interval", "intent", b"intent", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_intent", b"_intent", "_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "bypass_cache", b"bypass_cache", "bypass_memory", b"bypass_memory", "delta_interval", b"delta_interval", "include_reasoning", b"include_reasoning", "intent", b"intent", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_intent", b"_intent", "_max_output_tokens", b"_max_output_tokens", "_model", b"_model", "_temperature", b"_temperature", "bypass_cache", b"bypass_cache", "bypass_memory", b"bypass_memory", "can_hand_off", b"can_hand_off", "delta_interval", b"delta_interval", "include_reasoning", b"include_reasoning", "intent", b"intent", "max_output_tokens", b"max_output_tokens", "model", b"model", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__intent: _TypeAlias = _typing.Literal["intent"]  # noqa: Y015
     _WhichOneofArgType__intent: _TypeAlias = _typing.Literal["_intent", b"_intent"]  # noqa: Y015

@@ -110,6 +110,16 @@ class ConversationServiceStub(object):
                 request_serializer=weconverse_dot_v1_dot_conversation__pb2.DeleteConversationRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.HandOffConversation = channel.unary_unary(
+                '/weconverse.v1.ConversationService/HandOffConversation',
+                request_serializer=weconverse_dot_v1_dot_conversation__pb2.HandOffConversationRequest.SerializeToString,
+                response_deserializer=weconverse_dot_v1_dot_conversation__pb2.Conversation.FromString,
+                _registered_method=True)
+        self.ResumeConversation = channel.unary_unary(
+                '/weconverse.v1.ConversationService/ResumeConversation',
+                request_serializer=weconverse_dot_v1_dot_conversation__pb2.ResumeConversationRequest.SerializeToString,
+                response_deserializer=weconverse_dot_v1_dot_conversation__pb2.Conversation.FromString,
+                _registered_method=True)
         self.GetAssistant = channel.unary_unary(
                 '/weconverse.v1.ConversationService/GetAssistant',
                 request_serializer=weconverse_dot_v1_dot_conversation__pb2.GetAssistantRequest.SerializeToString,
@@ -253,6 +263,30 @@ class ConversationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandOffConversation(self, request, context):
+        """Gives a conversation to a person: its state becomes `HANDED_OFF`, and turns
+        that come meanwhile are kept without an answer (`finish_reason` is
+        `HANDED_OFF`, `reply` is empty).
+
+        Does nothing if a person has it already, and works for a conversation that
+        has no turns yet. What is being answered now is answered to its end.
+        `ResetConversation` changes nothing of it; deleting the conversation does.
+
+        For channels and consoles that bring a person in; a turn whose message asks
+        for one does the same where its caller set `TurnOptions.can_hand_off`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeConversation(self, request, context):
+        """Gives a conversation back to the assistant. Does nothing if no person has
+        it; fails with `RESOURCE_NOT_FOUND` if it does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAssistant(self, request, context):
         """Gets what a channel may show of an assistant, such as its greeting.
         """
@@ -322,6 +356,16 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.DeleteConversation,
                     request_deserializer=weconverse_dot_v1_dot_conversation__pb2.DeleteConversationRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'HandOffConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOffConversation,
+                    request_deserializer=weconverse_dot_v1_dot_conversation__pb2.HandOffConversationRequest.FromString,
+                    response_serializer=weconverse_dot_v1_dot_conversation__pb2.Conversation.SerializeToString,
+            ),
+            'ResumeConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeConversation,
+                    request_deserializer=weconverse_dot_v1_dot_conversation__pb2.ResumeConversationRequest.FromString,
+                    response_serializer=weconverse_dot_v1_dot_conversation__pb2.Conversation.SerializeToString,
             ),
             'GetAssistant': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAssistant,
@@ -668,6 +712,60 @@ class ConversationService(object):
             '/weconverse.v1.ConversationService/DeleteConversation',
             weconverse_dot_v1_dot_conversation__pb2.DeleteConversationRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOffConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weconverse.v1.ConversationService/HandOffConversation',
+            weconverse_dot_v1_dot_conversation__pb2.HandOffConversationRequest.SerializeToString,
+            weconverse_dot_v1_dot_conversation__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weconverse.v1.ConversationService/ResumeConversation',
+            weconverse_dot_v1_dot_conversation__pb2.ResumeConversationRequest.SerializeToString,
+            weconverse_dot_v1_dot_conversation__pb2.Conversation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -114,6 +114,22 @@ class ConversationServiceStub:
     """
     DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.DeleteConversationRequest, _empty_pb2.Empty]
     """Deletes a conversation: its memory, cached replies and logged turns."""
+    HandOffConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.HandOffConversationRequest, _conversation_pb2.Conversation]
+    """Gives a conversation to a person: its state becomes `HANDED_OFF`, and turns
+    that come meanwhile are kept without an answer (`finish_reason` is
+    `HANDED_OFF`, `reply` is empty).
+
+    Does nothing if a person has it already, and works for a conversation that
+    has no turns yet. What is being answered now is answered to its end.
+    `ResetConversation` changes nothing of it; deleting the conversation does.
+
+    For channels and consoles that bring a person in; a turn whose message asks
+    for one does the same where its caller set `TurnOptions.can_hand_off`.
+    """
+    ResumeConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.ResumeConversationRequest, _conversation_pb2.Conversation]
+    """Gives a conversation back to the assistant. Does nothing if no person has
+    it; fails with `RESOURCE_NOT_FOUND` if it does not exist.
+    """
     GetAssistant: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.GetAssistantRequest, _conversation_pb2.Assistant]
     """Gets what a channel may show of an assistant, such as its greeting."""
 
@@ -202,6 +218,22 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.DeleteConversationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a conversation: its memory, cached replies and logged turns."""
+    HandOffConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.HandOffConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
+    """Gives a conversation to a person: its state becomes `HANDED_OFF`, and turns
+    that come meanwhile are kept without an answer (`finish_reason` is
+    `HANDED_OFF`, `reply` is empty).
+
+    Does nothing if a person has it already, and works for a conversation that
+    has no turns yet. What is being answered now is answered to its end.
+    `ResetConversation` changes nothing of it; deleting the conversation does.
+
+    For channels and consoles that bring a person in; a turn whose message asks
+    for one does the same where its caller set `TurnOptions.can_hand_off`.
+    """
+    ResumeConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ResumeConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
+    """Gives a conversation back to the assistant. Does nothing if no person has
+    it; fails with `RESOURCE_NOT_FOUND` if it does not exist.
+    """
     GetAssistant: _aio.UnaryUnaryMultiCallable[_conversation_pb2.GetAssistantRequest, _conversation_pb2.Assistant]  # type: ignore[assignment]
     """Gets what a channel may show of an assistant, such as its greeting."""
 
@@ -359,6 +391,34 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a conversation: its memory, cached replies and logged turns."""
+
+    @_abc_1.abstractmethod
+    def HandOffConversation(
+        self,
+        request: _conversation_pb2.HandOffConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Conversation, _abc.Awaitable[_conversation_pb2.Conversation]]:
+        """Gives a conversation to a person: its state becomes `HANDED_OFF`, and turns
+        that come meanwhile are kept without an answer (`finish_reason` is
+        `HANDED_OFF`, `reply` is empty).
+
+        Does nothing if a person has it already, and works for a conversation that
+        has no turns yet. What is being answered now is answered to its end.
+        `ResetConversation` changes nothing of it; deleting the conversation does.
+
+        For channels and consoles that bring a person in; a turn whose message asks
+        for one does the same where its caller set `TurnOptions.can_hand_off`.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeConversation(
+        self,
+        request: _conversation_pb2.ResumeConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Conversation, _abc.Awaitable[_conversation_pb2.Conversation]]:
+        """Gives a conversation back to the assistant. Does nothing if no person has
+        it; fails with `RESOURCE_NOT_FOUND` if it does not exist.
+        """
 
     @_abc_1.abstractmethod
     def GetAssistant(

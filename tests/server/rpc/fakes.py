@@ -14,10 +14,13 @@ from server.domain import (
     Completed,
     Content,
     Conversation,
+    ConversationState,
+    DeliveryState,
     Delta,
     Event,
     FinishReason,
     Owed,
+    Push,
     Rating,
     Sender,
     Started,
@@ -157,6 +160,14 @@ class FakeTurns:
         await self._one("reset", TurnName(name, "t"))
         return Conversation(name, 1.0, 2.0, None, 0)
 
+    async def hand_off(self, name: str) -> Conversation:
+        await self._one("hand_off", TurnName(name, "t"))
+        return Conversation(name, 1.0, 2.0, None, 0, ConversationState.HANDED_OFF)
+
+    async def resume(self, name: str) -> Conversation:
+        await self._one("resume", TurnName(name, "t"))
+        return Conversation(name, 1.0, 2.0, None, 0)
+
     async def delete(self, name: str) -> None:
         await self._one("delete", TurnName(name, "t"))
 
@@ -197,16 +208,46 @@ class FakeDeliveries:
             self.left.set()
 
 
+class FakePushes:
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.pushes: list[Push] = []
+        self.budgets: list[Budget] = []
+
+    async def push(self, push: Push, budget: Budget) -> Turn:
+        if self.error is not None:
+            raise self.error
+        self.pushes.append(push)
+        self.budgets.append(budget)
+        return Turn(
+            name=TurnName("push.a.0", push.request_id),
+            state=TurnState.SUCCEEDED,
+            input=Content(),
+            create_time=1.0,
+            reply=push.content.text,
+            pushed=push.content,
+            finish_reason=FinishReason.STOP,
+            delivery_state=DeliveryState.OWED,
+        )
+
+
 class Open:
     """A server that listens, what stands behind it, and one channel to it."""
 
     def __init__(
-        self, port: Port, channel: grpc.aio.Channel, turns: FakeTurns, deliveries: FakeDeliveries, metrics: Metrics
+        self,
+        port: Port,
+        channel: grpc.aio.Channel,
+        turns: FakeTurns,
+        deliveries: FakeDeliveries,
+        pushes: FakePushes,
+        metrics: Metrics,
     ) -> None:
         self.port = port
         self.channel = channel
         self.turns = turns
         self.deliveries = deliveries
+        self.pushes = pushes
         self.metrics = metrics
         self.conversation = ConversationServiceStub(channel)
         self.attaching = ChannelServiceStub(channel)
@@ -230,7 +271,7 @@ async def open_server(
     tracer: Any = None,
     lexicon: LexiconAdmin | None = None,
 ) -> AsyncIterator[Open]:
-    turns, deliveries, metrics = FakeTurns(), FakeDeliveries(), Metrics()
+    turns, deliveries, pushes, metrics = FakeTurns(), FakeDeliveries(), FakePushes(), Metrics()
     if ready is None:
         ready = Health("test")
         ready.mark("test", ready=True)
@@ -240,6 +281,7 @@ async def open_server(
                 settings or GrpcSettings(address="127.0.0.1:0"),
                 turns=turns,
                 deliveries=deliveries,
+                pushes=pushes,
                 turn_timeout=5.0,
                 ready=ready,
                 metrics=metrics,
@@ -254,4 +296,4 @@ async def open_server(
             if credentials
             else grpc.aio.insecure_channel(target, options=options)
         )
-        yield Open(port, channel, turns, deliveries, metrics)
+        yield Open(port, channel, turns, deliveries, pushes, metrics)

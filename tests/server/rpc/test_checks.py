@@ -57,6 +57,8 @@ GOOD: list[tuple[Callable[[Any], Any], Any]] = [
     (checks.converse, media()),
     (checks.converse, media(inline_data=b"x" * checks.MAX_INLINE_BYTES)),
     (checks.converse, media(uri="https://example.com/a?b=c", display_name="图.png")),
+    (checks.converse, media(missing=pb.Media.TOO_LARGE)),
+    (checks.converse, media(missing=99)),  # of a later version
     (checks.converse, ask(request_id="~" * 128, channel="wecom-2", language_code="zh-Hans-CN")),
     (checks.converse, ask(sender=pb.Sender(id="长" * 128, display_name="名" * 64))),
     (checks.converse, options(temperature=0.0, max_output_tokens=1, model="m")),
@@ -92,6 +94,12 @@ BAD: list[tuple[Callable[[Any], Any], Any, str, str]] = [
     ),
     (checks.converse, media(uri="http://example.com"), "input.parts[0].media.uri", "https"),
     (checks.converse, media(uri=""), "input.parts[0].media.uri", "https"),
+    (
+        checks.converse,
+        media(inline_data=b"x", missing=pb.Media.DAMAGED),
+        "input.parts[0].media.missing",
+        "unset",
+    ),
     (checks.converse, ask(request_id="a b"), "request_id", "must be"),
     (checks.converse, ask(request_id="a" * 129), "request_id", "1 to 128"),
     (checks.converse, ask(sender=pb.Sender(display_name="x")), "sender.id", "is required"),

@@ -11,6 +11,7 @@ from server.domain import (
     Content,
     Delta,
     MediaPart,
+    Missing,
     Owed,
     Progress,
     ProgressStage,
@@ -52,12 +53,16 @@ async def test_converse_converts_both_ways() -> None:
             options=options,
         )
         asked.input.parts.add().media.CopyFrom(pb.Media(mime_type="image/png", inline_data=b"x", display_name="图"))
+        asked.input.parts.add().media.CopyFrom(pb.Media(mime_type="video/mp4", missing=pb.Media.TOO_LARGE))
         turn = (await server.conversation.Converse(asked)).turn
         (ask,) = server.turns.asks
         assert ask.name == TurnName("a", "r-1")
         assert ask.repeatable
         assert ask.input.text == "问"
-        assert ask.input.media == (MediaPart("image/png", inline_data=b"x", display_name="图"),)
+        assert ask.input.media == (
+            MediaPart("image/png", inline_data=b"x", display_name="图"),
+            MediaPart("video/mp4", missing=Missing.TOO_LARGE),
+        )
         assert (ask.assistant, ask.channel, ask.language_code) == ("hr", "wecom", "zh-CN")
         assert ask.sender == Sender("张", "张三")
         assert ask.options == TurnOptions(

@@ -1,7 +1,7 @@
 import pytest
 
-from server.memory.reset_words import asks_to_forget
 from server.settings import AssistantSettings
+from server.turn.commands import is_one_of
 
 WORDS = AssistantSettings().reset_words
 
@@ -23,7 +23,7 @@ WORDS = AssistantSettings().reset_words
     ],
 )
 def test_the_whole_message_is_a_reset_word(text: str) -> None:
-    assert asks_to_forget(text, WORDS)
+    assert is_one_of(text, WORDS)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_the_whole_message_is_a_reset_word(text: str) -> None:
     ],
 )
 def test_other_messages_are_not(text: str) -> None:
-    assert not asks_to_forget(text, WORDS)
+    assert not is_one_of(text, WORDS)
 
 
 def test_the_words_are_a_setting() -> None:
-    assert asks_to_forget("FORGET", ("Forget",))
-    assert not asks_to_forget("/new", ("Forget",))
-    assert not asks_to_forget("", ("",))
-    assert not asks_to_forget("。", ("。",))
-    assert not asks_to_forget("/new", ())
+    assert is_one_of("FORGET", ("Forget",))
+    assert not is_one_of("/new", ("Forget",))
+    assert not is_one_of("", ("",))
+    assert not is_one_of("。", ("。",))
+    assert not is_one_of("/new", ())

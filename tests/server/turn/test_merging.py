@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -278,7 +279,12 @@ def merging(clock: Clock, seconds: float = 2.0) -> Merging:
 
     entry = AssistantSettings(merge_seconds=seconds)
     assistants = Assistants({"default": entry}, frozenset({"default"}))
-    return Merging(assistants, None, 1000, lambda: clock.now, clock.sleep)  # type: ignore[arg-type]  # the store is not asked here
+    store: Any = SimpleNamespace(handed_off=nobody)  # all that is asked of it here
+    return Merging(assistants, store, 1000, lambda: clock.now, clock.sleep)
+
+
+async def nobody(conversation: str) -> bool:
+    return False
 
 
 def queued(lanes: Lanes, text: str, at: float, *, attempts: int = 0) -> tuple[LiveTurn, Ticket]:
