@@ -27,7 +27,7 @@ def call_address(base_url: str, version: str, path: str, query: str = "") -> str
     return urlunsplit(parts._replace(path=f"{base}/{path}", query=queries, fragment=""))
 
 
-_CALLS: Final = ("/chat/completions", "/messages", "/embeddings")
+_CALLS: Final = ("/chat/completions", "/messages", "/embeddings", "/audio/transcriptions")
 """What vendors' pages show behind the address, so that it is copied along."""
 
 
