@@ -17,6 +17,7 @@ __all__ = [
     "bot_parts",
     "bot_stream_content",
     "clean",
+    "for_bot",
     "has_visible",
     "plain",
     "split",
@@ -34,11 +35,24 @@ PLACEHOLDER: Final = "思考中…"
 MERGED: Final = "（见下一条回答）"
 """Ends a bubble that was opened for a message which the next answer covers: a stream cannot be taken back."""
 
+HANDED_OFF: Final = "（已转人工，请等待同事回复）"
+"""Ends a bubble that was opened for a message which came while a person has the conversation."""
+
 _NOTHING: Final = "（没有可以显示的内容）"
 _CONTINUED: Final = "\n\n（内容较长，余下部分随后发送）"
 # A client folds everything from this tag on into a thinking area, also when a reply merely quotes it.
 _THINK: Final = re.compile(r"<(?=\s{0,16}/?\s{0,16}think)", re.IGNORECASE)
 _ZERO_WIDTH_SPACE: Final = "\u200b"
+
+
+def unsaid(turn: Turn) -> str:
+    """What ends a bubble for an ended turn of which nothing is to be shown; empty where its reply is to be shown.
+
+    Where no bubble was opened, nothing at all is shown of such a turn.
+    """
+    if turn.finish_reason == Turn.MERGED:
+        return MERGED
+    return HANDED_OFF if turn.finish_reason == Turn.HANDED_OFF and not turn.reply.parts else ""
 
 
 def app_parts(reply: str, *, markdown: bool = False) -> list[str]:
@@ -57,7 +71,7 @@ def bot_parts(reply: str) -> list[str]:
 
     The first one is the last frame of the stream; the rest follow as messages.
     """
-    return split(_for_bot(reply), BOT_STREAM_LIMIT) or [_NOTHING]
+    return split(for_bot(reply), BOT_STREAM_LIMIT) or [_NOTHING]
 
 
 def bot_stream_content(text_so_far: str) -> str:
@@ -68,7 +82,7 @@ def bot_stream_content(text_so_far: str) -> str:
     """
     # Only the beginning counts, and frames are many: what lies far behind the limit is not looked at.
     head = text_so_far[: 2 * BOT_STREAM_LIMIT]
-    text = _for_bot(head)
+    text = for_bot(head)
     closed = close_fence(text)
     if len(head) == len(text_so_far) and utf8_length(closed) <= BOT_STREAM_LIMIT:
         return closed if has_visible(closed) else PLACEHOLDER
@@ -76,5 +90,6 @@ def bot_stream_content(text_so_far: str) -> str:
     return parts[0] + _CONTINUED if parts else PLACEHOLDER
 
 
-def _for_bot(text: str) -> str:
+def for_bot(text: str) -> str:
+    """``text`` as a bot may say it, of whatever length: without what no client shows, and never folded away."""
     return _THINK.sub(f"<{_ZERO_WIDTH_SPACE}", clean(text))
