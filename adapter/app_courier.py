@@ -19,7 +19,8 @@ from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.render import app_parts
 from adapter.translate import read_address
-from weconverse import Delivery, Turn, text_of
+from adapter.unsaid import unsaid
+from weconverse import Delivery, text_of
 
 _PATIENCE: Final = 60.0
 """Seconds a delivery waits by itself for a frequency limit: a minute is the shortest window WeCom has."""
@@ -83,8 +84,8 @@ class AppCourier:
             user = read_address(delivery.address).user
         except ValueError as error:
             return Undeliverable(str(error))
-        if delivery.ended_turn.finish_reason == Turn.MERGED:
-            return Delivered()  # the next answer covers this message too
+        if unsaid(delivery.ended_turn):
+            return Delivered()  # the next answer covers this message too, or a person answers it
         progress = read_progress(delivery.progress)
         suspect = delivery.attempt > 1 and progress.clean != delivery.attempt - 1
         if suspect:

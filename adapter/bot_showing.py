@@ -30,8 +30,9 @@ from adapter.bot_errors import (
 )
 from adapter.bot_line import BotLine
 from adapter.outcome import Record
-from adapter.render import BOT_STREAM_LIMIT, MERGED, bot_parts, bot_stream_content, has_visible, split
+from adapter.render import BOT_STREAM_LIMIT, bot_parts, bot_stream_content, has_visible, split
 from adapter.translate import Address
+from adapter.unsaid import unsaid
 from adapter.wire import send_markdown_frame
 from weconverse import ConversationClient, Delivery, Turn, TurnStream, text_of
 
@@ -139,8 +140,8 @@ class Showing:
             turn = self._delivery.ended_turn
         else:
             turn = await self._watch()
-        if turn.finish_reason == Turn.MERGED:
-            await self._withdraw()
+        if note := unsaid(turn):
+            await self._withdraw(note)
             return
         reply = text_of(turn.reply)
         while self.progress.sent < len(parts := parts_of(reply, self.progress.level)):
@@ -176,12 +177,12 @@ class Showing:
             else:
                 return
 
-    async def _withdraw(self) -> None:
-        """Ends the bubble of a message that the next answer covers, if one may be open; shows nothing otherwise."""
+    async def _withdraw(self, note: str) -> None:
+        """Ends the bubble of a message that gets no answer of its own, if one may be open; shows nothing otherwise."""
         if self.progress.proactive or not (self._bubble.opened or self._delivery.attempt > 1):
             return
         try:
-            await self._finish(MERGED)
+            await self._finish(note)
         except FrameRefused as refused:
             # It is closed already, or closes by itself: there is nothing that a person would miss.
             log.info("bubble_left_open", turn=self._delivery.turn, why=str(refused))

@@ -35,24 +35,11 @@ PLACEHOLDER: Final = "思考中…"
 MERGED: Final = "（见下一条回答）"
 """Ends a bubble that was opened for a message which the next answer covers: a stream cannot be taken back."""
 
-HANDED_OFF: Final = "（已转人工，请等待同事回复）"
-"""Ends a bubble that was opened for a message which came while a person has the conversation."""
-
 _NOTHING: Final = "（没有可以显示的内容）"
 _CONTINUED: Final = "\n\n（内容较长，余下部分随后发送）"
 # A client folds everything from this tag on into a thinking area, also when a reply merely quotes it.
 _THINK: Final = re.compile(r"<(?=\s{0,16}/?\s{0,16}think)", re.IGNORECASE)
 _ZERO_WIDTH_SPACE: Final = "\u200b"
-
-
-def unsaid(turn: Turn) -> str:
-    """What ends a bubble for an ended turn of which nothing is to be shown; empty where its reply is to be shown.
-
-    Where no bubble was opened, nothing at all is shown of such a turn.
-    """
-    if turn.finish_reason == Turn.MERGED:
-        return MERGED
-    return HANDED_OFF if turn.finish_reason == Turn.HANDED_OFF and not turn.reply.parts else ""
 
 
 def app_parts(reply: str, *, markdown: bool = False) -> list[str]:

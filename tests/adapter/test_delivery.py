@@ -99,11 +99,21 @@ async def test_parts_are_sent_in_order_and_recorded_between() -> None:
     assert all(check for _, check in sent.tried)
 
 
-async def test_a_message_that_the_next_answer_covers_shows_nothing() -> None:
+@pytest.mark.parametrize("reason", [Turn.MERGED, Turn.HANDED_OFF])
+async def test_a_message_that_the_next_answer_covers_or_a_person_answers_shows_nothing(
+    reason: Turn.FinishReason.ValueType,
+) -> None:
     sent, delivery = Sent(), delivery_of("")
-    delivery.ended_turn.finish_reason = Turn.MERGED
+    delivery.ended_turn.finish_reason = reason
     assert await courier_for(sent).deliver(delivery, Records()) == Delivered()
     assert not sent.tried
+
+
+async def test_that_a_person_takes_over_is_said() -> None:
+    sent, delivery = Sent(), delivery_of("已为您转给同事")
+    delivery.ended_turn.finish_reason = Turn.HANDED_OFF
+    assert await courier_for(sent).deliver(delivery, Records()) == Delivered()
+    assert sent.shown == ["已为您转给同事"]
 
 
 async def test_the_next_attempt_continues_at_the_part_that_is_missing() -> None:

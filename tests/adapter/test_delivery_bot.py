@@ -16,6 +16,7 @@ from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
 from adapter.render import MERGED, bot_parts
 from adapter.translate import Address
+from adapter.unsaid import HANDED_OFF
 from adapter.wire import parse_frame
 from weconverse import Content, ConversationClient, Delivery, Part, Turn
 
@@ -153,17 +154,23 @@ async def test_an_unknown_refusal_is_tried_later() -> None:
     assert outcome.after == 5.0
 
 
-async def test_a_message_that_the_next_answer_covers_shows_nothing() -> None:
+@pytest.mark.parametrize("reason", [Turn.MERGED, Turn.HANDED_OFF])
+async def test_a_message_that_the_next_answer_covers_or_a_person_answers_shows_nothing(
+    reason: Turn.FinishReason.ValueType,
+) -> None:
     line = ScriptedLine()
-    assert (await show(line, "", finish_reason=Turn.MERGED))[0] == Delivered()
+    assert (await show(line, "", finish_reason=reason))[0] == Delivered()
     assert not line.tried
 
 
-async def test_a_bubble_that_may_be_open_is_ended_with_a_pointer_to_the_next_answer() -> None:
+@pytest.mark.parametrize(("reason", "note"), [(Turn.MERGED, MERGED), (Turn.HANDED_OFF, HANDED_OFF)])
+async def test_a_bubble_that_may_be_open_is_ended_with_what_to_wait_for(
+    reason: Turn.FinishReason.ValueType, note: str
+) -> None:
     line = ScriptedLine(AckMissing("x"))
-    assert (await show(line, "", finish_reason=Turn.MERGED, attempt=2))[0] == Delivered()
-    assert line.tried == [(RESPOND, MERGED)] * 2
-    assert line.bodies[0]["stream"] == {"id": stream_id("conversations/c/turns/1"), "finish": True, "content": MERGED}
+    assert (await show(line, "", finish_reason=reason, attempt=2))[0] == Delivered()
+    assert line.tried == [(RESPOND, note)] * 2
+    assert line.bodies[0]["stream"] == {"id": stream_id("conversations/c/turns/1"), "finish": True, "content": note}
 
 
 @pytest.mark.parametrize("code", [846605, 846608, 600039, 12345])
