@@ -3,7 +3,7 @@
 from typing import Final
 
 from adapter.render import MERGED
-from weconverse import Turn
+from weconverse import Turn, text_of
 
 HANDED_OFF: Final = "（已转人工，请等待同事回复）"
 """Ends a bubble that was opened for a message which came while a person has the conversation."""
@@ -16,4 +16,4 @@ def unsaid(turn: Turn) -> str:
     """
     if turn.finish_reason == Turn.MERGED:
         return MERGED
-    return HANDED_OFF if turn.finish_reason == Turn.HANDED_OFF and not turn.reply.parts else ""
+    return HANDED_OFF if turn.finish_reason == Turn.HANDED_OFF and not text_of(turn.reply) else ""
