@@ -21,6 +21,7 @@ from simulator.clock import Clock, SystemClock
 from simulator.corp import Corp, NobodyThere
 from simulator.faults import Faults
 from simulator.journal import Entry, Journal, Kind
+from simulator.media import MediaStore
 from simulator.page import Page
 from simulator.rest import Rest
 from simulator.rules import Refused
@@ -65,9 +66,10 @@ class Simulator:
         self.chats = Chats(bounds.bubbles, self._tell)
         self.corp = Corp(self.settings, self.clock, self.faults, self.chats, self.journal)
         self.tokens = Tokens(self.corp)
+        self.media = MediaStore(self.corp)
         self.callbacks = Callbacks(self.corp)
-        self.socket = Socket(self.corp)
-        self._sending = Sending(self.corp)
+        self.socket = Socket(self.corp, self.media)
+        self._sending = Sending(self.corp, self.media)
         self._stack = AsyncExitStack()
         self._port = 0
 
@@ -82,6 +84,7 @@ class Simulator:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await self._open_port(runner)
+            self.media.base = self.rest_base
             for bot in self.socket.bots.values():
                 bot.response_base = self.rest_base
             self._stack = stack.pop_all()
@@ -111,8 +114,9 @@ class Simulator:
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 20)
-        rest = Rest(self.corp, self.tokens, self._sending, self._respond)
+        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media)
         application.add_routes(rest.routes())
+        application.add_routes(self.media.routes())
         application.add_routes([web.get(SOCKET_PATH, self.socket.serve)])
         page = Page(self)
         application.add_routes(page.routes())

@@ -4,18 +4,24 @@ DOC 101463 (commands), 101031 (streams), 101027 (events), 100719 (messages). Who
 a ``req_id`` may answer it, over whatever connection: it belongs to the message.
 """
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from simulator.bot_uploads import Uploads
 from simulator.chats import EXPIRED_TEXT, Bubble, Look, folded, has_visible
 from simulator.corp import Corp
 from simulator.journal import Kind
+from simulator.media import KINDS, MediaStore
 from simulator.rules import Refused
 from simulator.sending import template_card
 from simulator.settings import BotSettings
 from simulator.windows import Remembered, Window, Windows
+
+_MOST_PICTURES: Final = 10
 
 
 class Push(msgspec.Struct):
@@ -31,6 +37,8 @@ class Push(msgspec.Struct):
     """The eventtype; empty for messages."""
     replied: bool = False
     pushed: int = 0
+    anew: Callable[[], Mapping[str, Any]] | None = None
+    """Writes its content again for a redelivery: addresses of files are signed anew."""
 
     @property
     def conversation(self) -> tuple[str, str]:
@@ -53,8 +61,10 @@ class Stream(msgspec.Struct):
 class Bot:
     """One bot: its open messages, its streams, its limits."""
 
-    def __init__(self, corp: Corp, settings: BotSettings) -> None:
+    def __init__(self, corp: Corp, settings: BotSettings, media: MediaStore) -> None:
         self._corp = corp
+        self._media = media
+        self._uploads = Uploads(corp, media)
         self.settings = settings
         limit = corp.settings.bounds.messages
         self._pushes: Remembered[str, Push] = Remembered(limit)
@@ -81,10 +91,19 @@ class Bot:
         body |= {"msgtype": "text", "text": {"content": text}}
         return self._open(person, chat, body, now)
 
-    def write_other(self, person: str, chat: str, content: Mapping[str, Any]) -> Push:
-        """A message of another kind: ``content`` has ``msgtype`` and what belongs to it."""
+    def write_other(
+        self,
+        person: str,
+        chat: str,
+        content: Mapping[str, Any],
+        *,
+        anew: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> Push:
+        """A message of another kind: ``content`` has ``msgtype`` and what belongs to it; ``anew`` as in ``Push``."""
         now = self._corp.now
-        return self._open(person, chat, self._body(person, chat, now) | dict(content), now)
+        push = self._open(person, chat, self._body(person, chat, now) | dict(content), now)
+        push.anew = anew
+        return push
 
     def _body(self, person: str, chat: str, now: float) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -164,20 +183,23 @@ class Bot:
         if body.get("secret") != self.settings.secret.reveal():
             raise Refused(853000)
 
-    def handle(self, cmd: str, req_id: str, body: Mapping[str, Any]) -> None:
-        """Does what a frame asks for.
+    def handle(self, cmd: str, req_id: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Does what a frame asks for. Returns the body of its acknowledgement, if that has one.
 
         Raises:
             Refused: nothing changed.
         """
-        actions: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
+        actions: dict[str, Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]] = {
             "aibot_respond_msg": self._respond,
             "aibot_respond_welcome_msg": self._welcome,
             "aibot_send_msg": self._send,
+            "aibot_upload_media_init": lambda _, said: self._uploads.begin(said),
+            "aibot_upload_media_chunk": lambda _, said: self._uploads.chunk(said),
+            "aibot_upload_media_finish": lambda _, said: self._uploads.finish(said),
         }
         if cmd not in actions:
             raise Refused(40058, f"unsupported cmd: {cmd}")
-        actions[cmd](req_id, body)
+        return actions[cmd](req_id, body)
 
     def _respond(self, req_id: str, body: Mapping[str, Any]) -> None:
         push = self._pushes.get(req_id, self._corp.now)
@@ -190,8 +212,9 @@ class Bot:
                 self._post(push.conversation, *template_card(body["template_card"]), answers=push.msg_id)
         else:
             look, text = self._read(body)
+            content = self._content(body)
             self._admit(push.conversation)
-            self._post(push.conversation, look, text, answers=push.msg_id)
+            self._post(push.conversation, look, text, answers=push.msg_id, content=content)
         self._replied(push)
 
     def _read(self, body: Mapping[str, Any]) -> tuple[Look, str]:
@@ -200,6 +223,11 @@ class Bot:
         if not isinstance(msgtype, str) or msgtype not in _READERS:
             raise Refused(40008)
         return _READERS[msgtype](self._corp, _inner(body, msgtype))
+
+    def _content(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What of a message is more than text (``chats.Bubble.content``)."""
+        kind = str(body.get("msgtype"))
+        return self._media.content(_inner(body, kind).get("media_id"), kind) if kind in KINDS else None
 
     def _replied(self, push: Push) -> None:
         if not push.replied:
@@ -213,8 +241,9 @@ class Bot:
             raise Refused(40058, "invalid stream")
         if len(content.encode()) > self._corp.rules.stream_bytes:
             raise Refused(45002, f"stream.content exceed max length {self._corp.rules.stream_bytes}")
-        if stream.get("msg_item") and finish:
-            content = f"{content}\n\n[图片 ×{len(stream['msg_item'])}]"
+        pictures = self._pictures(stream["msg_item"]) if stream.get("msg_item") and finish else []
+        if pictures:
+            content = f"{content}\n\n[图片 ×{len(pictures)}]"
         known = self._streams.get(stream_id, self._corp.now)
         if known is not None and known.push.conversation != push.conversation:
             raise Refused(40058, "stream.id is used in another conversation")
@@ -224,7 +253,27 @@ class Bot:
             known = self._first_frame(push, stream_id)
         else:
             known.bubble.sent += 1
+        if pictures:
+            known.bubble.content = {"kind": "mixed", "items": pictures}
         self._draw(known, content, finish)
+
+    def _pictures(self, items: Any) -> list[dict[str, Any]]:
+        """The pictures of a last frame, kept in the store (DOC 101031)."""
+        if not isinstance(items, list) or len(items) > _MOST_PICTURES:
+            raise Refused(40058, "invalid msg_item")
+        found = []
+        for item in items:
+            if not isinstance(item, dict) or item.get("msgtype") != "image":
+                raise Refused(40058, "invalid msg_item")
+            image = _inner(item, "image")
+            try:
+                data = base64.b64decode(str(image.get("base64", "")), validate=True)
+            except ValueError:
+                raise Refused(40058, "invalid base64") from None
+            if hashlib.md5(data, usedforsecurity=False).hexdigest() != image.get("md5"):
+                raise Refused(40058, "md5 does not match")
+            found.append(self._media.content(self._media.put("image", "", data)))
+        return found
 
     def _first_frame(self, push: Push, stream_id: str) -> Stream:
         now = self._corp.now
@@ -315,8 +364,9 @@ class Bot:
     def _send(self, _req_id: str, body: Mapping[str, Any]) -> None:
         conversation = self._target(body)
         look, text = self._read(body)
+        content = self._content(body)
         self._admit(conversation)
-        self._post(conversation, look, text)
+        self._post(conversation, look, text, content=content)
 
     def _target(self, body: Mapping[str, Any]) -> tuple[str, str]:
         """The conversation that ``chatid`` means: group first unless ``chat_type`` says otherwise; case counts."""
@@ -355,6 +405,7 @@ class Bot:
         answers: str = "",
         stream_id: str = "",
         finished: bool = True,
+        content: dict[str, Any] | None = None,
     ) -> Bubble:
         chat, person = conversation
         if look == "markdown":
@@ -370,6 +421,7 @@ class Bot:
             answers=answers,
             stream_id=stream_id,
             finished=finished,
+            content=content,
         )
         self._corp.journal.note(Kind.SHOWN, chat=chat, person=person, msg_id=answers or bubble.msg_id)
         return bubble

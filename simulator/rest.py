@@ -8,6 +8,8 @@ from aiohttp import web
 
 from simulator.corp import Corp
 from simulator.journal import Kind
+from simulator.media import MediaStore
+from simulator.media_rest import MediaRest
 from simulator.rules import ERRORS, Refused
 from simulator.sending import Sending
 from simulator.settings import AppSettings
@@ -19,18 +21,29 @@ _MAX_BODY = 1 << 20
 class Rest:
     """What stands at ``https://qyapi.weixin.qq.com``."""
 
-    def __init__(self, corp: Corp, tokens: Tokens, sending: Sending, respond: Callable[[str, bytes], None]) -> None:
+    def __init__(
+        self,
+        corp: Corp,
+        tokens: Tokens,
+        sending: Sending,
+        respond: Callable[[str, bytes], None],
+        media: MediaStore,
+    ) -> None:
         """Args: ``respond`` takes a ``response_code`` and the body that was posted to its address (DOC 101138)."""
         self._corp = corp
         self._tokens = tokens
         self._sending = sending
         self._respond = respond
+        self._media = MediaRest(corp, media)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """The addresses, to be put under the root of an application."""
         return [
             web.get("/cgi-bin/gettoken", self._guarded(self._gettoken)),
             web.post("/cgi-bin/message/send", self._guarded(self._send)),
+            web.post("/cgi-bin/media/upload", self._guarded(self._for_app(self._media.upload))),
+            web.post("/cgi-bin/media/uploadimg", self._guarded(self._for_app(self._media.upload_image))),
+            web.get("/cgi-bin/media/get", self._guarded(self._for_app(self._media.get)), allow_head=False),
             web.post("/cgi-bin/message/recall", self._guarded(self._recall)),
             web.get("/cgi-bin/getcallbackip", self._guarded(self._addresses)),
             web.get("/cgi-bin/get_api_domain_ip", self._guarded(self._addresses)),
@@ -40,9 +53,9 @@ class Rest:
         ]
 
     def _guarded(
-        self, handler: Callable[[web.Request], Awaitable[dict[str, Any]]]
+        self, handler: Callable[[web.Request], Awaitable[dict[str, Any] | web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Puts accidents and error codes around a handler."""
+        """Puts accidents and error codes around a handler, which answers in JSON or has answered already."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             if self._corp.strike("rest_cut_before"):
@@ -52,6 +65,8 @@ class Rest:
                     status=502, text="<html><body>502 Bad Gateway</body></html>", content_type="text/html"
                 )
             answer = await self._answer(request, handler)
+            if isinstance(answer, web.StreamResponse):
+                return answer
             if slow := self._corp.strike("rest_slow"):
                 await self._corp.clock.sleep(slow.seconds)
             accepted = answer.get("errcode") == 0
@@ -62,8 +77,8 @@ class Rest:
         return guarded
 
     async def _answer(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[dict[str, Any]]]
-    ) -> dict[str, Any]:
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[dict[str, Any] | web.StreamResponse]]
+    ) -> dict[str, Any] | web.StreamResponse:
         try:
             if self._corp.strike("rest_busy"):
                 raise Refused(-1)
@@ -86,6 +101,17 @@ class Rest:
             self._tokens.expire()
             raise Refused(self._corp.faults.draw(40014, 42001))
         return self._tokens.app_of(request.query.get("access_token", ""))
+
+    def _for_app(
+        self, handler: Callable[[web.Request], Awaitable[dict[str, Any] | web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[dict[str, Any] | web.StreamResponse]]:
+        """Looks at the token first."""
+
+        async def checked(request: web.Request) -> dict[str, Any] | web.StreamResponse:
+            self._app(request)
+            return await handler(request)
+
+        return checked
 
     async def _send(self, request: web.Request) -> dict[str, Any]:
         app = self._app(request)

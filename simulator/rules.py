@@ -17,6 +17,7 @@ _DOC_SEND: Final = "DOC 90236"
 _DOC_ERRORS: Final = "DOC 90313"
 _DOC_SOCKET: Final = "DOC 101463"
 _DOC_ACCESS: Final = "DOC 91039"
+_DOC_UPLOAD: Final = "DOC 90253"
 _OBSERVED: Final = "observed by third parties, not documented"
 _CHOSEN: Final = "no number is documented; chosen here"
 
@@ -148,6 +149,34 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         3600.0
     )
 
+    # --- media ---
+    media_seconds: Annotated[float, _rule("Life of a media_id.", _DOC_UPLOAD, gt=0)] = 259200.0
+    media_least_bytes: Annotated[int, _rule("A file must have more bytes than this.", _DOC_UPLOAD, ge=0)] = 5
+    media_image_bytes: Annotated[int, _rule("An uploaded picture, JPG or PNG.", _DOC_UPLOAD, ge=1)] = 10 * 1024 * 1024
+    media_voice_bytes: Annotated[int, _rule("An uploaded recording, AMR.", _DOC_UPLOAD, ge=1)] = 2 * 1024 * 1024
+    media_voice_seconds: Annotated[float, _rule("Length of an uploaded recording.", _DOC_UPLOAD, gt=0)] = 60.0
+    media_video_bytes: Annotated[int, _rule("An uploaded video, MP4.", _DOC_UPLOAD, ge=1)] = 10 * 1024 * 1024
+    media_file_bytes: Annotated[int, _rule("Any other uploaded file.", _DOC_UPLOAD, ge=1)] = 20 * 1024 * 1024
+    media_get_bytes: Annotated[
+        int, _rule("What one answer of media/get has at most; larger files need Range.", "DOC 90254", ge=1)
+    ] = 20 * 1024 * 1024
+    media_gets_per_minute: Annotated[
+        int,
+        _rule("How often one file can be fetched in a minute before 45033.", f"{_DOC_ERRORS} 45033; {_CHOSEN}", ge=1),
+    ] = 30
+    media_url_seconds: Annotated[float, _rule("Life of the address of a bot's file.", "DOC 100719", gt=0)] = 300.0
+    media_url_name: Annotated[
+        Literal["both", "form"],
+        _rule("How such an address names its file: form-encoded alone, or RFC 5987 beside it.", _OBSERVED),
+    ] = "both"
+    upload_chunk_bytes: Annotated[
+        int, _rule("One piece of an upload over the long connection, before base64.", _DOC_SOCKET, ge=1)
+    ] = 512 * 1024
+    upload_chunks: Annotated[int, _rule("Pieces of such an upload.", _DOC_SOCKET, ge=1)] = 100
+    upload_seconds: Annotated[float, _rule("How long such an upload may take.", _DOC_SOCKET, gt=0)] = 1800.0
+    uploads_per_minute: Annotated[int, _rule("Uploads that a bot begins in a minute.", _DOC_SOCKET, ge=1)] = 30
+    uploads_per_hour: Annotated[int, _rule("The same in an hour.", _DOC_SOCKET, ge=1)] = 1000
+
 
 class Rule(msgspec.Struct, frozen=True):
     """One rule as the page shows it."""
@@ -172,6 +201,9 @@ ERRORS: Final[dict[int, str]] = {
     -1: "system busy",
     6000: "data version conflict",
     40001: "invalid credential",
+    40004: "invalid media type",
+    40005: "invalid file type",
+    40006: "invalid file size",
     40007: "invalid media_id",
     40008: "invalid message type",
     40013: "invalid corpid",
@@ -179,11 +211,14 @@ ERRORS: Final[dict[int, str]] = {
     40056: "invalid agentid",
     40058: "invalid request parameter",
     41001: "access_token missing",
+    41005: "media data missing",
     42001: "access_token expired",
     42052: "message can no longer be recalled",
     43002: "require POST method",
     44004: "text content is empty",
+    45001: "media file size out of limit",
     45002: "content size out of limit",
+    45007: "playtime out of limit",
     45009: "api freq out of limit",
     45033: "api concurrent out of limit",
     47001: "data format error",
@@ -193,6 +228,7 @@ ERRORS: Final[dict[int, str]] = {
     82003: "too many tags",
     93006: "invalid chatid",
     301002: "not allow to operate another agent",
+    830002: "file is too large for one answer, use Range",
     846605: "req_id may not carry this reply",
     846608: "stream message update expired, cannot update",
     846609: "aibot websocket not subscribed",

@@ -9,6 +9,7 @@ import msgspec
 from simulator.chats import Bubble, Look, cut
 from simulator.corp import Corp
 from simulator.journal import Kind
+from simulator.media import KINDS, MediaStore
 from simulator.rules import Refused
 from simulator.settings import AppSettings
 from simulator.windows import Remembered, Windows
@@ -22,13 +23,16 @@ class _Sent(msgspec.Struct):
     at: float
     answer: dict[str, Any]
     bubbles: list[Bubble]
+    content: dict[str, Any] | None = None
+    """What of it is more than text (``chats.Bubble.content``)."""
 
 
 class Sending:
     """The application side of the platform: takes messages and shows them."""
 
-    def __init__(self, corp: Corp) -> None:
+    def __init__(self, corp: Corp, media: MediaStore) -> None:
         self._corp = corp
+        self._media = media
         limit = corp.settings.bounds.messages
         self._sent: Remembered[str, _Sent] = Remembered(limit)
         self._seen: Remembered[bytes, _Sent] = Remembered(limit)
@@ -44,11 +48,12 @@ class Sending:
         body = _decoded(raw)
         self._check_agent(app, body)
         look, text, lost = self._shown(body)
+        content = self._content(body)
         people, invalid = self._recipients(body)
         twin, key, interval = self._twin(app, raw, body)
         if twin is not None:
             return self._suppress(app, twin)
-        sent = _Sent(self._corp.new_opaque_id("msg_"), app.agent_id, self._corp.now, {}, [])
+        sent = _Sent(self._corp.new_opaque_id("msg_"), app.agent_id, self._corp.now, {}, [], content)
         sent.answer = {
             "errcode": 0,
             "errmsg": "ok",
@@ -90,6 +95,11 @@ class Sending:
             raise Refused(40058, f"missing field: {msgtype}")
         look, text = reader(inner)
         return look, text, 0
+
+    def _content(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What of the message is more than text (``chats.Bubble.content``)."""
+        kind = body["msgtype"]
+        return self._media.content(body[kind].get("media_id"), kind) if kind in KINDS else None
 
     def _text(self, body: Mapping[str, Any]) -> tuple[str, int]:
         content = _content(body, "text")
@@ -175,6 +185,7 @@ class Sending:
             now=sent.at,
             msg_id=sent.msg_id,
             lost_bytes=lost,
+            content=sent.content,
         )
         sent.bubbles.append(bubble)
         journal.note(Kind.SHOWN, chat=chat, person=person, msg_id=sent.msg_id)

@@ -113,6 +113,7 @@ class BoundSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     messages: Annotated[
         int, Meta(description="Messages of the past that can still be answered or recalled.", ge=100)
     ] = 20_000
+    media_bytes: Annotated[int, Meta(description="Bytes of all files in the store.", ge=1)] = 256 * 1024 * 1024
     backlog: Annotated[int, Meta(description="Callbacks under way or waiting; more cannot be written.", ge=1)] = 5_000
 
 

@@ -16,6 +16,7 @@ from simulator.chores import Chores
 from simulator.clock import Clock
 from simulator.corp import Corp
 from simulator.journal import Kind
+from simulator.media import MediaStore
 from simulator.rules import ERRORS, Refused
 
 _MAX_FRAME = 4 << 20
@@ -66,12 +67,12 @@ class Line:
 class Socket:
     """What stands at ``wss://openws.work.weixin.qq.com``. A context manager."""
 
-    def __init__(self, corp: Corp) -> None:
+    def __init__(self, corp: Corp, media: MediaStore) -> None:
         self._corp = corp
         self._chores = Chores()
         self._lines: set[Line] = set()
         self._live: dict[str, Line] = {}
-        self.bots: Mapping[str, Bot] = {bot.id: Bot(corp, bot) for bot in corp.settings.bots}
+        self.bots: Mapping[str, Bot] = {bot.id: Bot(corp, bot, media) for bot in corp.settings.bots}
 
     async def __aenter__(self) -> "Socket":
         self._chores.start(self._mind())
@@ -214,11 +215,11 @@ class Socket:
             if bot is None or self._live.get(bot.settings.id) is not line:
                 raise Refused(846609)
             self._maybe_refuse(bot, frame)
-            bot.handle(frame.cmd, frame.req_id, frame.body)
+            said = bot.handle(frame.cmd, frame.req_id, frame.body)
         except Refused as refused:
             self._refuse(line, frame, refused, chat=f"bot:{bot.settings.id}" if bot else "")
             return
-        self._acknowledge(line, frame)
+        self._acknowledge(line, frame, said)
         for person in {push.person for push in bot.unreplied() if not push.pushed}:
             for push in list(bot.next_due(person)):
                 self.push(bot, push)
@@ -236,13 +237,13 @@ class Socket:
         self._corp.journal.note(Kind.REFUSED, chat=chat, code=refused.code, detail=f"{frame.cmd}: {refused.errmsg}")
         line.send(ack_frame(frame.req_id, refused.code, refused.errmsg))
 
-    def _acknowledge(self, line: Line, frame: Frame) -> None:
+    def _acknowledge(self, line: Line, frame: Frame, body: Mapping[str, Any] | None) -> None:
         if self._corp.strike("socket_cut_after"):
             line.abort("故障开关")
             return
         if self._corp.strike("ack_lost"):
             return
-        ack = ack_frame(frame.req_id, 0, ERRORS[0])
+        ack = ack_frame(frame.req_id, 0, ERRORS[0], body)
         if late := self._corp.strike("ack_late"):
             self._chores.start(self._later(line, ack, late.seconds))
         else:
@@ -261,6 +262,8 @@ class Socket:
             return
         chat, person, msg_id = push.chat, push.person, push.msg_id
         push.pushed += 1
+        if push.anew is not None and push.pushed > 1:
+            push.body.update(push.anew())
         if self._corp.strike("push_lost", chat=chat, person=person, msg_id=msg_id):
             return
         text = (event_frame if push.event else callback_frame)(push.req_id, push.body)
