@@ -7,7 +7,9 @@ from typing import NamedTuple
 import aiohttp
 
 from adapter.api import WeComApi
+from adapter.directory import Directory
 from adapter.gate import Gate
+from adapter.media import Fetching
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading
 from adapter.settings import Settings
@@ -38,5 +40,9 @@ class Shared(NamedTuple):
     pseudonym_key: bytes
     apis: Mapping[str, WeComApi]
     """The HTTP interface of each self-built application, by account name; whoever needs one of them shares it."""
+    directories: Mapping[str, Directory]
+    """Where the rules of access of an account look people up, by account name; those without such rules have none."""
     rereading: Rereading
     """Tells when a secret of an account was replaced."""
+    media: Fetching
+    """Makes what fetches the attachments of messages."""

@@ -22,18 +22,29 @@ from adapter.api_errors import (
     ReceiverRefused,
     RequestRefused,
     SlowDown,
+    WeComError,
     WeComUnreachable,
     refusal,
 )
 from adapter.backoff import Backoff
+from adapter.fetching import Fetched, MediaMissing, read_within
 from adapter.metrics import Metrics
+from adapter.multipart import one_file
+from adapter.named import name_of
+from adapter.room import Claim
 from program.secret import Secret
+from weconverse.v1.conversation_pb2 import Media
 
 _TRIES: Final = 4
 """One try and three repetitions, the most that DOC 90313 asks for."""
 _MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Room for the longest there is: a thousand messages of customers."""
-_JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
+_JSON: Final = "application/json; charset=utf-8"
+_MEDIA_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=4.0)
+"""Of a download, whose total is the caller's; an answer that goes silent has no more to say."""
+_UPLOAD_SECONDS: Final = 60.0
+_MAX_ERROR_BYTES: Final = 64 * 1024
+_TOO_LARGE_CODES: Final = frozenset({830002, 45001})
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """What aiohttp raises before a byte of the request has left."""
 
@@ -53,6 +64,14 @@ class _Answer(Answer):
 class _TokenAnswer(Answer):
     access_token: str = ""
     expires_in: float = 0.0
+
+
+class _Uploaded(Answer):
+    media_id: str = ""
+
+
+class _Downloaded(Answer):
+    file: Fetched = Fetched(b"")
 
 
 class _Content(msgspec.Struct):
@@ -151,17 +170,17 @@ class WeComApi:
         body = encode_markdown(to_user, agent_id, content, duplicate_check=duplicate_check, interval=interval)
         return await self._send(body, repeatable=duplicate_check)
 
-    async def get(self, call: str, query: Mapping[str, str], answer: type[_T]) -> _T:
+    async def get(self, call: str, query: Mapping[str, str], answer: type[_T], *, most: int = _MAX_ANSWER_BYTES) -> _T:
         """Reads something: a GET of ``call``, the path below ``cgi-bin/``, with the token care of every request.
 
-        Args: ``answer`` is what comes back with errcode 0.
+        Args: ``answer`` is what comes back with errcode 0, in at most ``most`` bytes.
 
         Raises:
             WeComError: nothing was read.
         """
         return await self._with_token(
             call,
-            lambda token: self._request("GET", call, {"access_token": token, **query}, None, answer),
+            lambda token: self._request("GET", call, {"access_token": token, **query}, None, answer, most=most),
             repeatable=True,
         )
 
@@ -182,6 +201,80 @@ class WeComApi:
             lambda token: self._request("POST", call, {"access_token": token}, body, answer),
             repeatable=repeatable,
         )
+
+    async def upload(self, kind: str, name: str, data: bytes) -> str:
+        """Puts a file up for sending and returns its ``media_id``, good for three days (DOC 90253).
+
+        Args: ``kind`` image, voice, video or file; ``name`` is what people see. The caller knows the
+            limits of the kind (``adapter.capabilities``).
+
+        Raises:
+            WeComError: there is none.
+        """
+        content_type, body = one_file("media", name, data)
+        answer = await self._with_token(
+            "media/upload",
+            lambda token: self._request(
+                "POST",
+                "media/upload",
+                {"access_token": token, "type": kind},
+                body,
+                _Uploaded,
+                content_type=content_type,
+                seconds=_UPLOAD_SECONDS,
+            ),
+            repeatable=True,
+        )
+        if not answer.media_id:
+            raise WeComUnreachable("media/upload gave no media_id", maybe_done=False)
+        return answer.media_id
+
+    async def download(self, media_id: str, *, most: int, claim: Claim) -> Fetched:
+        """Fetches a file of at most ``most`` bytes (DOC 90254). The caller bounds the time.
+
+        Raises:
+            MediaMissing: there is none, or it is larger.
+        """
+        held = claim.held
+
+        async def request(token: str) -> _Downloaded:
+            claim.shrink(claim.held - held)
+            return await self._download({"access_token": token, "media_id": media_id}, most, claim)
+
+        try:
+            try:
+                answer = await self._with_token("media/get", request, repeatable=True)
+            except SlowDown as slow:
+                # Also what asking for one file again and again is answered with.
+                await asyncio.sleep(slow.retry_after or 0.0)
+                answer = await self._with_token("media/get", request, repeatable=True)
+        except RequestRefused as refused:
+            why = Media.TOO_LARGE if refused.code in _TOO_LARGE_CODES else Media.UNAVAILABLE
+            raise MediaMissing(why, str(refused)) from None
+        except WeComError as error:
+            raise MediaMissing(Media.UNAVAILABLE, str(error)) from None
+        return answer.file
+
+    async def _download(self, query: dict[str, str], most: int, claim: Claim) -> _Downloaded:
+        # As in _request: what aiohttp says may quote the address, and with it the token.
+        try:
+            async with self._session.get(
+                self._build_address("media/get", tuple(query.items())),
+                headers={"Accept-Encoding": "identity"},
+                timeout=_MEDIA_TIMEOUT,
+                allow_redirects=False,
+                auto_decompress=False,
+            ) as response:
+                if response.status != 200:
+                    raise WeComUnreachable(f"media/get: HTTP {response.status}", maybe_done=True)
+                disposition = response.headers.get("Content-Disposition", "")
+                if not disposition and response.content_type in ("application/json", "text/plain"):
+                    # Errors come where the file would be. A file that happens to be JSON has a name.
+                    return msgspec.json.decode(await response.content.read(_MAX_ERROR_BYTES), type=_Downloaded)
+                pieces = await read_within(response, most=most, claim=claim)
+                return _Downloaded(file=Fetched(b"".join(pieces), name_of(disposition), response.content_type))
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+            raise WeComUnreachable(f"media/get: {type(error).__name__}", maybe_done=True) from None
 
     async def _send(self, body: bytes, *, repeatable: bool) -> str:
         slow = self._slow_until - self._clock()
@@ -260,7 +353,18 @@ class WeComApi:
     def _build_address(self, call: str, query: tuple[tuple[str, str], ...]) -> URL:
         return self._base.joinpath(*call.split("/")).with_query(query)
 
-    async def _request(self, method: str, call: str, query: dict[str, str], body: bytes | None, answer: type[_T]) -> _T:
+    async def _request(
+        self,
+        method: str,
+        call: str,
+        query: dict[str, str],
+        body: bytes | None,
+        answer: type[_T],
+        *,
+        content_type: str = _JSON,
+        seconds: float | None = None,
+        most: int = _MAX_ANSWER_BYTES,
+    ) -> _T:
         # What is asked about one person is asked once: it would only push the addresses that are used again out.
         address = self._address if len(query) == 1 else self._build_address
         # Errors of aiohttp may quote the address, and with it the token: none of them leaves this function.
@@ -269,13 +373,13 @@ class WeComApi:
                 method,
                 address(call, tuple(query.items())),
                 data=body,
-                headers=_JSON_HEADERS if body is not None else None,
-                timeout=self._timeout,
+                headers={"Content-Type": content_type} if body is not None else None,
+                timeout=self._timeout if seconds is None else aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
             ) as response:
-                raw = await response.content.read(_MAX_ANSWER_BYTES)
-                while not response.content.at_eof() and len(raw) < _MAX_ANSWER_BYTES:
-                    raw += await response.content.read(_MAX_ANSWER_BYTES - len(raw))
+                raw = bytearray(await response.content.read(most))
+                while not response.content.at_eof() and len(raw) < most:
+                    raw += await response.content.read(most - len(raw))
                 if response.status != 200:
                     raise WeComUnreachable(f"{call}: HTTP {response.status}", maybe_done=True)
         except _NEVER_SENT as error:

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,14 +16,18 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from adapter.account import Account, Shared
+from adapter.admitting import directories
 from adapter.api import WeComApi
 from adapter.app_account import applications, keyring
 from adapter.bot_account import socket_bots
 from adapter.gate import Gate
+from adapter.guarded_fetch import GuardedFetch
 from adapter.listening import Port, listening
+from adapter.media import Fetching
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading, watched
-from adapter.settings import ServerSettings, Settings, accounts, assistants, check
+from adapter.room import Room
+from adapter.settings import MediaSettings, ServerSettings, Settings, accounts, assistants, check
 from program.binding import refusal
 from program.health import Health
 from program.operations import serving
@@ -99,6 +104,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         operations_port = await _operations(stack, settings, health, registry)
         client = await stack.enter_async_context(_client(settings.server))
         session = await stack.enter_async_context(_http(settings))
+        apis = _apis(stack, settings, session, metrics)
         rereading = Rereading(watched(settings), metrics, seconds=settings.secrets.reread_seconds)
         shared = Shared(
             settings,
@@ -109,8 +115,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             stack,
             settings.delivery.instance or f"{socket.gethostname()[:48]}-{os.getpid()}",
             settings.privacy.pseudonym_key.reveal().encode(),
-            _apis(stack, settings, session, metrics),
+            apis,
+            directories(stack, settings, apis, metrics),
             rereading,
+            await _media(stack, settings.media, metrics),
         )
         apps, routes = applications(shared)
         doors = [*apps, *socket_bots(shared)]
@@ -131,6 +139,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                     group.create_task(port.aclose())
                 for account, task in at_work:
                     group.create_task(_drain(account, task, settings.listen.drain_seconds))
+
+
+async def _media(stack: AsyncExitStack, media: MediaSettings, metrics: Metrics) -> Fetching:
+    guarded = GuardedFetch(
+        allowed=[ip_network(text) for text in media.private_networks],
+        hosts=media.hosts,
+        insecure_http=media.insecure_http,
+    )
+    await stack.enter_async_context(guarded)
+    room = Room(fetches=media.max_fetches, total_bytes=media.memory_bytes)
+    return Fetching(room, guarded, metrics, max_bytes=media.max_bytes)
 
 
 async def _run(account: Account) -> None:

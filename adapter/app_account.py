@@ -3,6 +3,8 @@
 from aiohttp import web
 
 from adapter.account import Account, Shared
+from adapter.admission import Admission
+from adapter.admitting import access_to
 from adapter.app_callback import AppAccount, AppDoor
 from adapter.app_courier import AppCourier
 from adapter.backoff import Backoff
@@ -12,6 +14,7 @@ from adapter.keyring import Keyring
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.settings import AppSettings
 from adapter.submission import Submission, account_name
+from adapter.whole import WholeSubmission
 from program.settings import SettingsError
 
 
@@ -40,21 +43,29 @@ def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
     if not apps:
         return [], []
     door = AppDoor(
-        {
-            name: AppAccount(
-                keyring(name, app),
-                Submission(shared.client, name, app.assistant),
-                greeting(shared.client, app.assistant),
-                app.menu,
-            )
-            for name, app in apps.items()
-        },
+        {name: _called(shared, name, app) for name, app in apps.items()},
         shared.gate,
         shared.metrics,
         submit_seconds=shared.settings.listen.submit_seconds,
         pseudonym_key=shared.pseudonym_key,
     )
     return [_delivering(shared, name, app) for name, app in apps.items()], door.routes()
+
+
+def _called(shared: Shared, name: str, app: AppSettings) -> AppAccount:
+    access = access_to(shared, name, app)
+    whole = WholeSubmission(
+        Submission(shared.client, name, app.assistant),
+        shared.media.of_application(shared.apis[name]),
+        seconds=shared.settings.media.callback_seconds,
+    )
+    shared.stack.push_async_callback(whole.aclose)
+    return AppAccount(
+        keyring(name, app),
+        Admission(access, whole),
+        greeting(shared.client, access),
+        app.menu,
+    )
 
 
 def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:

@@ -11,10 +11,12 @@ import structlog
 from aiohttp import web
 
 from adapter import passive
+from adapter.admission import NotAllowed, Undecided
 from adapter.app_events import from_app_event
 from adapter.cards import chosen_label
-from adapter.gate import Gate, Rejected, Seal
+from adapter.gate import Gate, Opened, Rejected, Seal
 from adapter.greeting import Greeted
+from adapter.last_delivery import LastDelivery
 from adapter.metrics import Metrics
 from adapter.render import clean, has_visible, plain
 from adapter.taking import Submit, Taking
@@ -27,7 +29,7 @@ log = structlog.get_logger()
 PATH: Final = "/wecom/app/{account}"
 
 
-async def _say_nothing() -> str:
+async def _say_nothing(_person: str) -> str:
     return ""
 
 
@@ -36,8 +38,8 @@ class AppAccount(NamedTuple):
 
     envelope: Seal
     submit: Submit
-    greeting: Callable[[], Awaitable[str]] = _say_nothing
-    """What the assistant says to who opens the chat; empty for silence. Raises ``WeConverseError``."""
+    greeting: Callable[[str], Awaitable[str]] = _say_nothing
+    """What the assistant says to a person who opens the chat; empty for silence. Raises ``WeConverseError``."""
     menu: Mapping[str, str] = {}
     """What a person says by touching an entry of the application's menu, by its key."""
 
@@ -61,6 +63,9 @@ class AppDoor:
         self._silence = metrics.messages.labels("app", "silence")
         self._welcomed = metrics.messages.labels("app", "greeted")
         self._greeted = Greeted()
+        self._refused = metrics.messages.labels("app", "refused")
+        self._not_taken = metrics.messages.labels("app", "not_taken")
+        self._last = LastDelivery()
         self._pseudonym_key = pseudonym_key
 
     def routes(self) -> list[web.RouteDef]:
@@ -83,7 +88,13 @@ class AppDoor:
         name, account = request.match_info["account"], self._account(request)
         opened = await self._gate.opened(request, account.envelope)
         message = parse_message(opened.plain)
-        reply = await self._replied(name, account, message)
+        try:
+            reply = await self._replied(name, account, message)
+        except NotAllowed as refused:
+            self._refused.inc()
+            reply = passive.text(refused.sentence) if refused.sentence else None
+        except Undecided as undecided:
+            reply = self._undecided(name, message, opened, undecided.sentence)
         if reply is None:
             return web.Response()
         return web.Response(body=passive.answer(reply, message, opened, account.envelope), content_type="text/xml")
@@ -102,6 +113,19 @@ class AppDoor:
                 self._silence.inc()
         return None
 
+    def _undecided(self, name: str, message: AppMessage, opened: Opened, sentence: str) -> AppMessage:
+        """Lets WeCom come again; the last time, the person is told."""
+        last = self._last.is_it(
+            name,
+            message.msg_id or f"{message.from_user} {message.event} {message.create_time}",
+            written_at=message.create_time,
+            delivered_at=int(opened.timestamp),
+        )
+        if not last:
+            raise Rejected(503, "access")
+        self._not_taken.inc()
+        return passive.text(sentence)
+
     def _meaning(self, name: str, account: AppAccount, message: AppMessage) -> Incoming | Greeting | Chosen | Silence:
         if message.msg_type in ("event", ""):
             return from_app_event(name, message, account.menu, key=self._pseudonym_key)
@@ -111,7 +135,7 @@ class AppDoor:
         """The assistant's greeting, to who was not greeted yet today. Members enter an application many times a day."""
         if self._greeted.due(name, person, event_id):
             try:
-                words = plain(clean(await account.greeting())).strip()
+                words = plain(clean(await account.greeting(person))).strip()
             except WeConverseError as error:
                 # Nobody asked anything: who comes back later is greeted then.
                 log.info("greeting_failed", account=name, why=error.reason or error.code.name)

@@ -1,6 +1,8 @@
 """Makes intelligent bots over the long connection from their settings."""
 
 from adapter.account import Account, Shared
+from adapter.admission import Admission
+from adapter.admitting import access_to
 from adapter.backoff import Backoff
 from adapter.bot_connection import connecting
 from adapter.bot_courier import BotCourier
@@ -38,6 +40,7 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
         subscribe_seconds=bot.subscribe_seconds,
     )
     timing = BotTiming(refresh=bot.refresh_seconds, thinking=bot.thinking_seconds, stream=bot.stream_seconds)
+    shared.rereading.on_change(bot.secret, line.secret_changed)
     lease = Lease(
         shared.client,
         BotCourier(shared.client, line, shared.metrics, timing=timing, longest_pause=delivery.retry_seconds),
@@ -50,13 +53,14 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
         backoff=Backoff(0.2, delivery.reconnect_seconds),
     )
     inbox = BotInbox(
-        Submission(shared.client, name, bot.assistant, paced(bot.refresh_seconds)),
+        Admission(access, Submission(shared.client, name, bot.assistant, paced(bot.refresh_seconds))),
         telling(line),
         shared.metrics,
         account=name,
         max_waiting=bot.max_waiting,
         window_seconds=bot.submit_window_seconds,
     )
+    access = access_to(shared, name, bot)
     door = BotDoor(
         line,
         lease,
@@ -64,7 +68,7 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
         shared.metrics,
         account=name,
         name=bot.name,
-        greeting=greeting(shared.client, bot.assistant),
+        greeting=greeting(shared.client, access),
         kicked_pause=bot.kicked_pause_seconds,
         pseudonym_key=shared.pseudonym_key,
     )

@@ -15,7 +15,9 @@ from typing import Final
 
 import structlog
 
+from adapter.admission import NotAllowed, Undecided
 from adapter.backoff import Backoff
+from adapter.media import Attachments
 from adapter.metrics import Metrics
 from adapter.taking import Submit
 from adapter.translate import UNREACHABLE, Incoming, sentence
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 
 _ATTEMPT_SECONDS: Final = 10.0
 _LONGEST_PAUSE: Final = 15.0
+_UNDECIDED_SECONDS: Final = 30.0
+"""How long a message waits for somebody who can say whether its person may: those behind it wait too."""
 
 Tell = Callable[[Incoming, str], Awaitable[None]]
 """Shows a person a sentence in answer to their message. Does not raise."""
@@ -54,10 +58,15 @@ class BotInbox:
         account: str,
         max_waiting: int = 1000,
         window_seconds: float = 600.0,
+        attachments: Attachments | None = None,
+        fetch_seconds: float = 30.0,
         backoff: Callable[[], Backoff] = lambda: Backoff(0.2, _LONGEST_PAUSE),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args: ``window_seconds`` is how long a message is offered to the service."""
+        """Args:
+        attachments: fetches what belongs to a message, for at most ``fetch_seconds``; ``None`` fetches nothing.
+        window_seconds: how long a message is offered to the service.
+        """
         self._submit = submit
         self._tell = tell
         self._counted = metrics.messages
@@ -65,6 +74,8 @@ class BotInbox:
         self._account = account
         self._max_waiting = max_waiting
         self._window_seconds = window_seconds
+        self._attachments = attachments
+        self._fetch_seconds = fetch_seconds
         self._backoff = backoff
         self._clock = clock
         self._waiting = 0
@@ -128,9 +139,24 @@ class BotInbox:
     async def _hand_over(self, waiting: _Waiting) -> None:
         pause = self._backoff()
         incoming = waiting.incoming
+        if self._attachments is not None:
+            # In the lane, so that what is written after a picture stays after it. The addresses end after minutes.
+            incoming = await self._attachments.fill(incoming, self._fetch_seconds)
+        undecided_until = min(waiting.deadline, self._clock() + _UNDECIDED_SECONDS)
         while True:
             try:
                 await self._submit(incoming, min(_ATTEMPT_SECONDS, max(0.1, waiting.deadline - self._clock())))
+            except NotAllowed as refused:
+                self._counted.labels("bot", "refused").inc()
+                if refused.sentence:
+                    await self._tell(incoming, refused.sentence)
+                return
+            except Undecided as undecided:
+                seconds = pause.pause()
+                if self._clock() + seconds >= undecided_until:
+                    await self._give_up(incoming, undecided, undecided.sentence)
+                    return
+                await asyncio.sleep(seconds)
             except RequestIdReused:
                 log.warning("message_id_reused", account=self._account, request_id=incoming.request_id)
                 self._counted.labels("bot", "id_reused").inc()
@@ -149,7 +175,7 @@ class BotInbox:
                 self._counted.labels("bot", "taken").inc()
                 return
 
-    async def _give_up(self, incoming: Incoming, error: WeConverseError, words: str) -> None:
+    async def _give_up(self, incoming: Incoming, error: WeConverseError | Undecided, words: str) -> None:
         log.error("message_given_up", account=self._account, request_id=incoming.request_id, why=str(error))
         self._counted.labels("bot", "not_taken").inc()
         await self._tell(incoming, words)

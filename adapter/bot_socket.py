@@ -62,12 +62,12 @@ class BotDoor:
         *,
         account: str,
         name: str,
-        greeting: Callable[[], Awaitable[str]],
+        greeting: Callable[[str], Awaitable[str]],
         kicked_pause: float = 60.0,
         grace_seconds: float = _GRACE_SECONDS,
         pseudonym_key: bytes = b"",
     ) -> None:
-        """Args: ``greeting`` asks the service what to say to who opens the chat; empty is silence."""
+        """Args: ``greeting`` asks the service what to say to a person who opens the chat; empty is silence."""
         self._line = line
         self._lease = lease
         self._inbox = inbox
@@ -161,16 +161,16 @@ class BotDoor:
                     log.error("inbox_full", account=self._account, request_id=meaning.request_id)  # noqa: TRY400  # no defect
                     raise PushRefused from None
             case Greeting() if len(self._greetings) < _MAX_GREETINGS:
-                task = asyncio.create_task(self._greet(frame.req_id), name=f"greeting {self._account}")
+                task = asyncio.create_task(self._greet(frame.req_id, message.userid), name=f"greeting {self._account}")
                 self._greetings.add(task)
                 task.add_done_callback(self._greetings.discard)
             case _:
                 self._messages.labels("bot", "silence").inc()
 
-    async def _greet(self, req_id: str) -> None:
+    async def _greet(self, req_id: str, person: str) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
-                words = await self._greeting()
+                words = await self._greeting(person)
                 if has_visible(words):
                     text = split(words, _WELCOME_BYTES, numbered=False)[0]
                     await self._line.request(

@@ -9,6 +9,7 @@ from typing import Final
 
 from cachetools import TTLCache
 
+from adapter.access import Access, Allowed
 from weconverse import ConversationClient
 
 _ASK_SECONDS: Final = 3.0
@@ -21,11 +22,17 @@ _CHINA: Final = 8 * 3600
 """Days begin at midnight there, where WeCom's clocks are, and people are who use it."""
 
 
-def greeting(client: ConversationClient, assistant: str) -> Callable[[], Awaitable[str]]:
-    """Asks the service what an assistant says to who opens the chat; empty for silence."""
+def greeting(client: ConversationClient, access: Access) -> Callable[[str], Awaitable[str]]:
+    """Asks the service what the assistant that a person gets says to who opens the chat; empty for silence.
 
-    async def ask() -> str:
-        return (await client.get_assistant(assistant, timeout=_ASK_SECONDS)).greeting
+    Nothing for who may not use the account, or of whom nobody knows now: they asked nothing.
+    """
+
+    async def ask(user: str) -> str:
+        decision = await access.decide(user)
+        if not isinstance(decision, Allowed):
+            return ""
+        return (await client.get_assistant(decision.assistant, timeout=_ASK_SECONDS)).greeting
 
     return ask
 

@@ -6,6 +6,7 @@ overrides it as ``WECONVERSE_ADAPTER__SECTION__KEY``.
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -154,6 +155,53 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     retry_seconds: Annotated[
         float, Meta(description="The longest wait before a failed delivery is offered again, in seconds.", gt=0)
     ] = 1800.0
+
+
+class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pictures, recordings and files: of messages, which are fetched, and of replies, which are uploaded."""
+
+    max_bytes: Annotated[
+        int,
+        Meta(
+            description="Bytes of all attachments of one message; the person is told of what is more.",
+            ge=1,
+            le=20 * 1024 * 1024,
+        ),
+    ] = 20 * 1024 * 1024
+    fetch_seconds: Annotated[
+        float, Meta(description="Seconds for fetching the attachments of one message of a bot.", gt=0, le=240)
+    ] = 30.0
+    callback_seconds: Annotated[
+        float,
+        Meta(
+            description="The same where WeCom waits for an acknowledgement: it repeats a callback for some fifteen seconds, and what is not there by then is told as missing.",
+            gt=0,
+            le=9,
+        ),
+    ] = 8.0
+    memory_bytes: Annotated[
+        int,
+        Meta(
+            description="Bytes of attachments in memory at a time, of all accounts; further ones wait.",
+            ge=20 * 1024 * 1024,
+        ),
+    ] = 96 * 1024 * 1024
+    max_fetches: Annotated[int, Meta(description="Fetches under way at a time, of all accounts.", ge=1)] = 16
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The only hosts, or domains of hosts, that files of bots and of replies are fetched from. Empty: all public ones."
+        ),
+    ] = ()
+    private_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks such as `10.1.0.0/16` that files are fetched from although they are not public: for a private deployment, or a simulator."
+        ),
+    ] = ()
+    insecure_http: Annotated[
+        bool, Meta(description="Allows addresses without TLS for those files: for a simulator.")
+    ] = False
 
 
 class SecretsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -333,6 +381,16 @@ class BotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         float,
         Meta(description="Seconds a growing bubble is written to; WeCom closes it after six minutes.", gt=0, le=590),
     ] = 330.0
+    conversation_messages_per_minute: Annotated[
+        int,
+        Meta(
+            description="Messages the bot sends to one person or group in a minute, the first and the last frame of a growing answer each counted; WeCom refuses what is beyond 30. 0: no limit.",
+            ge=0,
+        ),
+    ] = 30
+    conversation_messages_per_hour: Annotated[
+        int, Meta(description="The same for an hour; WeCom refuses what is beyond 1000. 0: no limit.", ge=0)
+    ] = 1000
     subscribe_seconds: Annotated[float, Meta(description="Seconds to wait for a subscription.", gt=0)] = 10.0
     heartbeat_seconds: Annotated[float, Meta(description="Seconds between two heartbeats.", gt=0, le=60)] = 30.0
     ack_seconds: Annotated[
@@ -360,6 +418,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     privacy: PrivacySettings = PrivacySettings()
     wecom: WeComSettings = WeComSettings()
     delivery: DeliverySettings = DeliverySettings()
+    media: MediaSettings = MediaSettings()
     secrets: SecretsSettings = SecretsSettings()
     directory: DirectorySettings = DirectorySettings()
     sources: SourcesSettings = SourcesSettings()
@@ -383,6 +442,7 @@ def check(settings: Settings) -> None:
         raise SettingsError("apps", "nothing to do without an application or a bot; add [apps.NAME] or [bots.NAME]")
     _check_accounts(settings)
     _check_sources(settings)
+    _check_media(settings.media)
     for name, app in settings.apps.items():
         for key in ("secret", "token", "encoding_aes_key"):
             _given(getattr(app, key), f"apps.{name}.{key}")
@@ -411,9 +471,14 @@ def accounts(settings: Settings) -> Iterator[tuple[str, str, msgspec.Struct]]:
 def assistants(account: msgspec.Struct) -> Iterator[str]:
     """Every assistant that people of an account may get."""
     own: str = getattr(account, "assistant", "")
-    rules: tuple[AccessRule, ...] = getattr(account, "access", ())
-    named = (own, *(rule.assistant for rule in rules))
+    named = (own, *(rule.assistant for rule in rules_of(account)))
     yield from dict.fromkeys(name for name in named if name)
+
+
+def rules_of(account: msgspec.Struct) -> "tuple[AccessRule, ...]":
+    """The rules of access of an account; none where its kind has none."""
+    rules: tuple[AccessRule, ...] = getattr(account, "access", ())
+    return rules
 
 
 def _check_accounts(settings: Settings) -> None:
@@ -424,7 +489,7 @@ def _check_accounts(settings: Settings) -> None:
         if (other := kind_of.setdefault(name, kind)) != kind:
             # The name is all by which the service, the measures and the log tell accounts apart.
             raise SettingsError(f"{kind}.{name}", f"is also the name of {other}.{name}; rename one of the two")
-        rules: tuple[AccessRule, ...] = getattr(account, "access", ())
+        rules = rules_of(account)
         for number, rule in enumerate(rules):
             _check_rule(settings, kind, f"{kind}.{name}.access[{number}]", rule, last=number + 1 == len(rules))
     if settings.directory.app and settings.directory.app not in settings.apps:
@@ -458,4 +523,18 @@ def _check_sources(settings: Settings) -> None:
     if not sources.wecom and not sources.allow:
         raise SettingsError(
             "sources.allow", "is empty, so nobody could call; add addresses, or set sources.wecom = true"
+        )
+
+
+def _check_media(media: MediaSettings) -> None:
+    for number, text in enumerate(media.private_networks):
+        try:
+            ip_network(text)
+        except ValueError:
+            raise SettingsError(
+                f"media.private_networks[{number}]", "must be a network, such as 10.1.0.0/16; its host bits must be 0"
+            ) from None
+    if media.insecure_http and not media.private_networks:
+        raise SettingsError(
+            "media.insecure_http", "is for networks of our own; name them in media.private_networks, or set it to false"
         )

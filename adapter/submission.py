@@ -40,7 +40,7 @@ class Submission:
             address=incoming.address,
             timeout=seconds,
             sender=incoming.sender,
-            assistant=self._assistant,
+            assistant=incoming.assistant or self._assistant,
             channel=CHANNEL,
             options=self._options,
         )

@@ -121,6 +121,8 @@ class Greeting(msgspec.Struct, frozen=True):
 
     conversation: str
     request_id: str
+    assistant: str = ""
+    """Who is to answer, where that depends on the person; empty: the account's assistant."""
     address: bytes
 
 
