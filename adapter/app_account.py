@@ -7,6 +7,7 @@ from adapter.admission import Admission
 from adapter.admitting import access_to
 from adapter.app_callback import AppAccount, AppDoor
 from adapter.app_courier import AppCourier
+from adapter.app_sending import GROUP_MESSAGES_PER_MINUTE, Outlet
 from adapter.backoff import Backoff
 from adapter.delivery import Lease
 from adapter.greeting import greeting
@@ -70,19 +71,20 @@ def _called(shared: Shared, name: str, app: AppSettings) -> AppAccount:
 
 def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
     wecom, delivery = shared.settings.wecom, shared.settings.delivery
-    courier = AppCourier(
-        shared.apis[name],
-        shared.metrics,
+    outlet = Outlet(
+        api=shared.apis[name],
+        metrics=shared.metrics,
         agent_id=app.agent_id,
-        reply_type=app.reply_type,
-        duplicate_check_seconds=wecom.duplicate_check_seconds,
+        interval=wecom.duplicate_check_seconds,
         sent=RecentlySent(wecom.duplicate_check_seconds),
         pace=MemberPace(wecom.member_messages_per_minute, wecom.member_messages_per_hour),
-        longest_pause=delivery.retry_seconds,
+        group_pace=MemberPace(GROUP_MESSAGES_PER_MINUTE, 0),
+        markdown=app.reply_type == "markdown",
+        cards=app.cards,
     )
     lease = Lease(
         shared.client,
-        courier,
+        AppCourier(outlet, longest_pause=delivery.retry_seconds),
         shared.metrics,
         account=account_name(name),
         instance=shared.instance,

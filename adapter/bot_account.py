@@ -12,8 +12,10 @@ from adapter.bot_showing import BotTiming
 from adapter.bot_socket import BotDoor, telling
 from adapter.delivery import Lease
 from adapter.greeting import greeting
+from adapter.recently_sent import MemberPace
 from adapter.settings import BotSettings
 from adapter.submission import Submission, account_name
+from adapter.whole import FilledSubmission
 from weconverse import TurnOptions
 
 
@@ -39,11 +41,18 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
         secret=bot.secret,
         subscribe_seconds=bot.subscribe_seconds,
     )
-    timing = BotTiming(refresh=bot.refresh_seconds, thinking=bot.thinking_seconds, stream=bot.stream_seconds)
     shared.rereading.on_change(bot.secret, line.secret_changed)
+    timing = BotTiming(refresh=bot.refresh_seconds, thinking=bot.thinking_seconds, stream=bot.stream_seconds)
     lease = Lease(
         shared.client,
-        BotCourier(shared.client, line, shared.metrics, timing=timing, longest_pause=delivery.retry_seconds),
+        BotCourier(
+            shared.client,
+            line,
+            shared.metrics,
+            timing=timing,
+            pace=MemberPace(bot.conversation_messages_per_minute, bot.conversation_messages_per_hour),
+            longest_pause=delivery.retry_seconds,
+        ),
         shared.metrics,
         account=account_name(name),
         instance=shared.instance,
@@ -52,15 +61,21 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
         exclusive=True,
         backoff=Backoff(0.2, delivery.reconnect_seconds),
     )
+    access = access_to(shared, name, bot)
+    filled = FilledSubmission(
+        Submission(shared.client, name, bot.assistant, paced(bot.refresh_seconds)),
+        shared.media.of_bot(),
+        seconds=shared.settings.media.fetch_seconds,
+        kept_seconds=bot.submit_window_seconds,
+    )
     inbox = BotInbox(
-        Admission(access, Submission(shared.client, name, bot.assistant, paced(bot.refresh_seconds))),
+        Admission(access, filled),
         telling(line),
         shared.metrics,
         account=name,
         max_waiting=bot.max_waiting,
         window_seconds=bot.submit_window_seconds,
     )
-    access = access_to(shared, name, bot)
     door = BotDoor(
         line,
         lease,

@@ -22,6 +22,9 @@ from weconverse.v1.conversation_pb2 import Content, Media, Part, Sender
 ADDRESS_BYTES: Final = 4096
 """What the contract lets an address have."""
 
+FETCHED: Final = "fetched"
+"""The ``req_id`` of an address in callback mode whose answer WeCom fetches as a stream."""
+
 _QUOTE_CHARACTERS: Final = 2000
 _NAME_CHARACTERS: Final = 64
 _SAFE_ID: Final = re.compile(r"[a-zA-Z0-9._~-]{1,128}", re.ASCII)
@@ -100,8 +103,12 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     aeskey: str = ""
     """Opens what ``url`` yields; empty in callback mode, where the bot's EncodingAESKey does."""
 
+    def __repr__(self) -> str:
+        """Without what opens the file, so that no log line or traceback holds it."""
+        return f"Attachment(part={self.part}, kind={self.kind!r})"
 
-class Incoming(msgspec.Struct, frozen=True):
+
+class Incoming(msgspec.Struct, frozen=True, weakref=True):
     """A message that is owed an answer."""
 
     conversation: str
@@ -114,6 +121,8 @@ class Incoming(msgspec.Struct, frozen=True):
     """An encoded :class:`Address`, at most 4096 bytes."""
     attachments: tuple[Attachment, ...] = ()
     """What has to be fetched before the message is whole."""
+    assistant: str = ""
+    """Who is to answer, where that depends on the person; empty: the account's assistant."""
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -121,8 +130,6 @@ class Greeting(msgspec.Struct, frozen=True):
 
     conversation: str
     request_id: str
-    assistant: str = ""
-    """Who is to answer, where that depends on the person; empty: the account's assistant."""
     address: bytes
 
 
@@ -185,14 +192,14 @@ def from_app_message(account: str, message: AppMessage, *, key: bytes = b"") -> 
         return Silence("no person")
     if message.msg_type in ("event", ""):
         return Silence("event")  # what events mean: see app_events
-    parts = _app_parts(message)
+    parts, attachments = _app_parts(message)
     if not parts:
         return Silence("empty")
     address = Address(door="app", user=message.from_user, create_time=message.create_time)
     request_id = message.msg_id or _digest(
         key, "request", message.from_user, str(message.create_time), message.msg_type, message.content
     )
-    return _incoming(account, key, request_id, Content(parts=parts), address)
+    return _incoming(account, key, request_id, Content(parts=parts), address, attachments)
 
 
 def app_event_id(message: AppMessage, *, key: bytes = b"") -> str:
@@ -202,6 +209,7 @@ def app_event_id(message: AppMessage, *, key: bytes = b"") -> str:
     application, the event, its key, the card and what was scanned take part (DOC 90238
     names only the first two).
     """
+    what = [message.fields.get(name, "") for name in ("TaskId", "ScanCodeInfo.ScanResult")]
     return _digest(
         key,
         "event",
@@ -213,12 +221,7 @@ def app_event_id(message: AppMessage, *, key: bytes = b"") -> str:
         *what,
     )
 
-    what = [message.fields.get(name, "") for name in ("TaskId", "ScanCodeInfo.ScanResult")]
 
-def _app_parts(message: AppMessage) -> list[Part]:
-    kind, fields = message.msg_type, message.fields
-    if kind == "text":
-        return _text_parts(message.content)
 def said_by_app_event(account: str, message: AppMessage, text: str, *, key: bytes = b"") -> Incoming | Silence:
     """An event as the message that it stands for: a person who touched something said ``text`` by it."""
     parts = _text_parts(text)
@@ -228,42 +231,65 @@ def said_by_app_event(account: str, message: AppMessage, text: str, *, key: byte
     return _incoming(account, key, app_event_id(message, key=key), Content(parts=parts), address)
 
 
+def _app_parts(message: AppMessage) -> tuple[list[Part], tuple[Attachment, ...]]:
+    """The parts of a message, and what has to be fetched for them."""
+    words = _app_words(message)
+    if words is not None:
+        return _text_parts(words), ()
+    kind, fields = _FETCHED.get(message.msg_type), message.fields
+    name, media_id = fields.get("FileName", ""), fields.get("MediaId", "").strip()
+    if kind is not None and media_id:
+        return [_media(kind, display_name=name)], (Attachment(part=0, kind=kind, media_id=media_id),)
+    return [_media(message.msg_type, fields.get("PicUrl", "") if kind == "image" else "", name)], ()
+
+
+def _app_words(message: AppMessage) -> str | None:
+    """What can be said of a message in words; ``None`` for kinds that cannot be."""
+    kind, fields = message.msg_type, message.fields
+    if kind == "text":
+        return message.content
     if kind == "voice" and fields.get("Recognition", "").strip():
-        return _text_parts(fields["Recognition"])
+        return fields["Recognition"]
     if kind == "location":
         where = f"（纬度 {fields.get('Location_X', '?')}，经度 {fields.get('Location_Y', '?')}）"
-        return _text_parts(f"位置：{fields.get('Label', '').strip()}{where}")
+        return f"位置：{fields.get('Label', '').strip()}{where}"
     if kind == "link":
         line = " ".join(piece for piece in (fields.get("Title", "").strip(), fields.get("Url", "").strip()) if piece)
-        return _text_parts(f"链接：{line}\n{fields.get('Description', '').strip()}")
-    uri = fields.get("PicUrl", "") if kind == "image" else ""
-    return [_media(kind, uri, fields.get("FileName", ""))]
+        return f"链接：{line}\n{fields.get('Description', '').strip()}"
+    return None
 
 
 # --- The intelligent bot -----------------------------------------------------------------
 
 
 def from_bot_message(
-    account: str, bot_name: str, message: BotMessage, *, req_id: str = "", key: bytes = b""
+    account: str,
+    bot_name: str,
+    message: BotMessage,
+    *,
+    door: Literal["bot", "bot_callback"] = "bot",
+    req_id: str = "",
+    key: bytes = b"",
 ) -> Incoming | Greeting | Chosen | Rated | Silence:
     """Decides what a message or an event of the bot means.
 
     Args:
         account: the account's name, 1 to 64 characters of ``[a-zA-Z0-9._-]``.
         bot_name: as WeCom shows it, to cut the mention off; empty if not known.
-        req_id: of the frame that brought the message.
+        req_id: of the frame that brought the message; in callback mode :data:`FETCHED`.
         key: as for :func:`from_app_message`.
     """
     if message.userid in ("", "sys"):
         return Silence("no person")
     in_group = message.chattype == "group"
     address = Address(
-        door="bot",
+        door=door,
         user=message.userid,
         chat=message.chatid if in_group else "",
         chat_type="group" if in_group else "single",
         req_id=req_id,
         create_time=message.create_time,
+        response_url=message.response_url if door == "bot_callback" else "",
     )
     if message.msgtype == "event":
         return _from_bot_event(account, key, message, address)
@@ -380,6 +406,24 @@ def _quote(message: BotMessage) -> str:
 # --- What both doors share ---------------------------------------------------------------
 
 
+def incoming(
+    account: str,
+    key: bytes,
+    request_id: str,
+    content: Content,
+    address: Address,
+    attachments: tuple[Attachment, ...] = (),
+) -> Incoming | Silence:
+    """A message whose parts a door has made itself.
+
+    Args:
+        account: the account's name, 1 to 64 characters of ``[a-zA-Z0-9._-]``.
+        key: as for :func:`from_app_message`.
+        request_id: the same for every delivery of the same message, of whatever characters.
+    """
+    return _incoming(account, key, request_id, content, address, attachments)
+
+
 def _incoming(
     account: str,
     key: bytes,
@@ -392,7 +436,10 @@ def _incoming(
     if len(encoded) > ADDRESS_BYTES:
         return Silence("address too long")
     who = _digest(key, "person", address.user)
-    where = _digest(key, address.door, "group", address.chat) if address.chat else _digest(key, address.door, who)
+    # One customer may write to several accounts of customer service, each with an assistant of its own.
+    desk = (address.open_kfid,) if address.open_kfid else ()
+    own = (address.door, "group", address.chat) if address.chat else (address.door, *desk, who)
+    where = _digest(key, *own)
     return Incoming(
         conversation=f"conversations/wecom.{account}.{where}",
         request_id=request_id if _SAFE_ID.fullmatch(request_id) else _digest(key, "unsafe", request_id),
