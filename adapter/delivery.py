@@ -83,6 +83,7 @@ class Lease:
         self._left = asyncio.Event()
         self._pause = 0.0
         self._stopping = asyncio.Event()
+        self._session: ChannelSession | None = None
 
     async def run(self, on_change: Callable[[Standing], None] = _ignore) -> None:
         """Holds the lease until :meth:`drain` was called or this is cancelled; owns every delivery it started.
@@ -100,6 +101,23 @@ class Lease:
             if self._stopping.is_set():
                 return
             await self._rest(self._pause or self._backoff.pause())
+
+    async def settle(self, turn: str) -> bool:
+        """Reports a turn of this account as delivered, whoever it was offered to; whether the report is on its way.
+
+        For a platform that fetches replies by itself, from whichever instance it reaches. The
+        turn must have ended.
+        """
+        session = self._session
+        if session is None:
+            return False
+        try:
+            await session.delivered(turn)
+        except WeConverseError as error:
+            log.info("report_lost", turn=turn, reason=error.reason or error.code.name)
+            return False
+        self._counted.labels(self._door, "fetched").inc()
+        return True
 
     def leave(self, seconds: float) -> None:
         """Gives the lease up now, so that another instance can have it, and comes back after a pause."""
@@ -134,10 +152,15 @@ class Lease:
                     ended_only=self._ended_only,
                 )
             )
+            self._session = session
+            stack.callback(self._detach)
             # Entered after the session and so left before it: reports of finished deliveries still go out.
             stack.push_async_callback(self._end_deliveries)
             stack.callback(self._stand, "detached")
             await self._until_left(session)
+
+    def _detach(self) -> None:
+        self._session = None
 
     async def _until_left(self, session: ChannelSession) -> None:
         # Reading is a task of its own, because cancelling a read ends the lease, and drain() must be able
