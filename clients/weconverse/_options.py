@@ -9,13 +9,16 @@ import math
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from weconverse.v1 import conversation_pb2
+from weconverse.v1 import channel_pb2, conversation_pb2
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where a service on the same machine listens."""
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a call may take unless its caller says otherwise. There is no call without a deadline."""
+
+MAX_MESSAGE_BYTES = 24 << 20
+"""What one message may have, in either direction."""
 
 Headers = Callable[[], Mapping[str, str]]
 """Returns further metadata for one call, for example ``traceparent``."""
@@ -27,6 +30,9 @@ def channel_options(target: str) -> list[tuple[str, int | str]]:
         # A proxy from the environment is for the world outside: what is on this machine is not
         # reached through it, and a token in plain text must not take that way.
         ("grpc.enable_http_proxy", 0 if is_local(target) else 1),
+        # A message may hold 20 MiB of files, and room for the rest; the server has the same number.
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # A silent connection is asked for a sign of life this often: shorter than what home routers
         # and load balancers forget after, longer than the 20 s that the server takes as abuse.
         ("grpc.keepalive_time_ms", 30_000),
@@ -58,7 +64,7 @@ def service_config() -> str:
 
     UNAVAILABLE alone is repeated: three attempts, 0.1 s to 1 s apart. gRPC never
     repeats a stream that has brought a message (gRFC A6), and a turn is not repeated
-    twice by the service when it has a ``request_id``. ``Attach`` is left out: whoever
+    twice by the service when it has a ``request_id``, nor is a push. ``Attach`` is left out: whoever
     delivers must know that its lease is gone.
     """
     return json.dumps(
@@ -67,7 +73,7 @@ def service_config() -> str:
             "loadBalancingConfig": [{"round_robin": {}}],
             "methodConfig": [
                 {
-                    "name": [{"service": _SERVICE}],
+                    "name": [{"service": _CONVERSATIONS}, {"service": _CHANNELS, "method": "Push"}],
                     "retryPolicy": {
                         "maxAttempts": 3,
                         "initialBackoff": "0.1s",
@@ -81,7 +87,8 @@ def service_config() -> str:
     )
 
 
-_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
+_CONVERSATIONS = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
+_CHANNELS = channel_pb2.DESCRIPTOR.services_by_name["ChannelService"].full_name
 
 
 def checked_timeout(timeout: float) -> float:

@@ -6,7 +6,8 @@ from typing import TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 
-from weconverse._names import assistant_name, conversation_name
+from weconverse._names import assistant_name, conversation_name, new_request_id
+from weconverse.v1.channel_pb2 import PushRequest
 from weconverse.v1.conversation_pb2 import Content, ConverseRequest, HistoryMessage, Part, Sender, TurnOptions
 
 Input = str | Content | Sequence[Part]
@@ -31,7 +32,7 @@ class TurnSettings(TypedDict, total=False):
     nor writes its own. At most 200 messages."""
 
 
-def content(value: Input) -> Content:
+def as_content(value: Input) -> Content:
     """A message of whatever form the caller has it in.
 
     Raises:
@@ -80,7 +81,7 @@ def converse_request(
     """
     return ConverseRequest(
         conversation=conversation_name(conversation),
-        input=content(input),
+        input=as_content(input),
         request_id=request_id,
         sender=sender,
         assistant=assistant_name(assistant),
@@ -88,6 +89,31 @@ def converse_request(
         language_code=language_code,
         options=options,
         history=history,
+    )
+
+
+def push_request(
+    account: str,
+    content: Input,
+    *,
+    recipient: str = "",
+    request_id: str | None = None,
+    assistant: str = "",
+) -> PushRequest:
+    """The request for one message that a program sends; ``request_id=None`` makes one up.
+
+    Raises:
+        ValueError: for a name that cannot be one, or an empty ``request_id``.
+        TypeError: for content of another form.
+    """
+    if request_id == "":
+        raise ValueError("request_id: is required, or a repetition would be sent twice")
+    return PushRequest(
+        account=account,
+        recipient=recipient,
+        content=as_content(content),
+        request_id=new_request_id() if request_id is None else request_id,
+        assistant=assistant_name(assistant),
     )
 
 

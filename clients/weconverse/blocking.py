@@ -24,9 +24,10 @@ from weconverse._options import (
     checked_timeout,
 )
 from weconverse._reply import Reply
-from weconverse._requests import Input, TurnSettings, converse_request
+from weconverse._requests import Input, TurnSettings, converse_request, push_request
 from weconverse._retry import pause_before_retry
 from weconverse.errors import from_rpc_error
+from weconverse.v1.channel_pb2_grpc import ChannelServiceStub
 from weconverse.v1.conversation_pb2 import (
     Assistant,
     CancelTurnRequest,
@@ -34,8 +35,10 @@ from weconverse.v1.conversation_pb2 import (
     ConverseRequest,
     GetAssistantRequest,
     GetTurnRequest,
+    HandOffConversationRequest,
     ListTurnsRequest,
     ResetConversationRequest,
+    ResumeConversationRequest,
     StreamConverseResponse,
     SubmitTurnRequest,
     Turn,
@@ -147,6 +150,7 @@ class BlockingClient:
             else grpc.secure_channel(target, credentials, options=options)
         )
         self._stub = ConversationServiceStub(self._channel)
+        self._channels = ChannelServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -228,6 +232,30 @@ class BlockingClient:
         """Forgets what was said; the log of the conversation is kept."""
         request = ResetConversationRequest(name=conversation_name(conversation))
         return self._unary(self._stub.ResetConversation, request, timeout)
+
+    def hand_off(self, conversation: str, *, timeout: float | None = None) -> Conversation:
+        """Gives a conversation to a person: its turns are kept without an answer until it is resumed."""
+        request = HandOffConversationRequest(name=conversation_name(conversation))
+        return self._unary(self._stub.HandOffConversation, request, timeout)
+
+    def resume(self, conversation: str, *, timeout: float | None = None) -> Conversation:
+        """Gives a conversation back to the assistant."""
+        request = ResumeConversationRequest(name=conversation_name(conversation))
+        return self._unary(self._stub.ResumeConversation, request, timeout)
+
+    def push(
+        self,
+        account: str,
+        content: Input,
+        *,
+        recipient: str = "",
+        request_id: str | None = None,
+        assistant: str = "",
+        timeout: float | None = None,
+    ) -> Turn:
+        """Sends a message of the company's own accord through a channel; ``request_id=None`` makes one up."""
+        request = push_request(account, content, recipient=recipient, request_id=request_id, assistant=assistant)
+        return self._unary(self._channels.Push, request, timeout)
 
     def get_assistant(self, assistant: str = "default", *, timeout: float | None = None) -> Assistant:
         """What a channel may show of an assistant, such as its greeting."""

@@ -1,8 +1,8 @@
-"""The command line: ``python -m weconverse chat``, ``ask``, and ``lexicon`` for administrators.
+"""The command line: ``python -m weconverse chat``, ``ask``, ``push``, and ``lexicon`` for administrators.
 
 Exit codes: 0 when all went well, 1 with one line on standard error when the service said
-no or cannot be reached, 2 for a command that cannot be meant, 130 after Ctrl-C in ``ask``
-and in ``lexicon``.
+no or cannot be reached, 2 for a command that cannot be meant, 130 after Ctrl-C in ``ask``,
+``push`` and ``lexicon``.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import TextIO
 
 import grpc
 
-from weconverse import _lexicon_cli
+from weconverse import _lexicon_cli, _push_cli
 from weconverse._names import conversation_name, new_request_id
 from weconverse._options import DEFAULT_TARGET, DEFAULT_TIMEOUT
 from weconverse._requests import text_of
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(os.environ)
     args = parser.parse_args(argv)
     try:
-        return _lexicon(args, parser) if args.command == "lexicon" else _converse(args, parser)
+        return {"lexicon": _lexicon, "push": _push}.get(args.command, _converse)(args, parser)
     except WeConverseError as error:
         print(f"weconverse: {describe(error)}", file=sys.stderr)
         return 1
@@ -65,6 +65,25 @@ def _converse(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         screen = Screen(sys.stdout, colour=colour)
         return Chat(client, conversation, args.assistant, screen, _line_reader(sys.stdin)).run()
+
+
+def _push(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
+        text = readable(sys.stdin.read() if args.text == "-" else args.text)
+        parts = _push_cli.parts_of(args, text, readable)
+        client = BlockingClient(
+            args.target, token=args.token or None, credentials=_credentials(args), timeout=args.timeout
+        )
+        with client:
+            turn = client.push(
+                args.account, parts, recipient=args.to, request_id=args.id or None, assistant=args.assistant
+            )
+        print(turn.name, flush=True)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def _lexicon(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -248,5 +267,6 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     commands.add_parser("chat", parents=[common, talk], help="chat in this terminal", description=HELP)
     ask = commands.add_parser("ask", parents=[common, talk], help="ask one question and print the reply")
     ask.add_argument("question", help="the question; - reads it from standard input")
+    _push_cli.add_command(commands, common)
     _lexicon_cli.add_commands(commands, common)
     return parser

@@ -10,7 +10,7 @@ import grpc.aio
 from weconverse._connecting import Connecting
 from weconverse._names import assistant_name, checked_turn_name, conversation_name, new_request_id
 from weconverse._options import checked_timeout
-from weconverse._requests import Input, TurnSettings, converse_request
+from weconverse._requests import Input, TurnSettings, converse_request, push_request
 from weconverse.channel import AttachCall, ChannelSession
 from weconverse.stream import BatchResults, ReadableCall, TurnStream
 from weconverse.v1.channel_pb2 import Hello
@@ -27,10 +27,12 @@ from weconverse.v1.conversation_pb2 import (
     GetAssistantRequest,
     GetConversationRequest,
     GetTurnRequest,
+    HandOffConversationRequest,
     ListTurnsRequest,
     ListTurnsResponse,
     RateTurnRequest,
     ResetConversationRequest,
+    ResumeConversationRequest,
     Sender,
     StreamConverseResponse,
     SubmitTurnRequest,
@@ -248,6 +250,16 @@ class ConversationClient(Connecting[_Stubs]):
         request = ResetConversationRequest(name=conversation_name(conversation))
         return await self._unary(self._connected().conversations.ResetConversation, request, timeout)
 
+    async def hand_off(self, conversation: str, *, timeout: float | None = None) -> Conversation:
+        """Gives a conversation to a person: its turns are kept without an answer until it is resumed."""
+        request = HandOffConversationRequest(name=conversation_name(conversation))
+        return await self._unary(self._connected().conversations.HandOffConversation, request, timeout)
+
+    async def resume(self, conversation: str, *, timeout: float | None = None) -> Conversation:
+        """Gives a conversation back to the assistant."""
+        request = ResumeConversationRequest(name=conversation_name(conversation))
+        return await self._unary(self._connected().conversations.ResumeConversation, request, timeout)
+
     async def delete(self, conversation: str, *, timeout: float | None = None) -> None:
         """Deletes a conversation: its memory, cached replies and logged turns."""
         request = DeleteConversationRequest(name=conversation_name(conversation))
@@ -259,6 +271,36 @@ class ConversationClient(Connecting[_Stubs]):
         return await self._unary(self._connected().conversations.GetAssistant, request, timeout)
 
     # --- Channels ---------------------------------------------------------------------
+
+    async def push(
+        self,
+        account: str,
+        content: Input,
+        *,
+        recipient: str = "",
+        request_id: str | None = None,
+        assistant: str = "",
+        timeout: float | None = None,
+    ) -> Turn:
+        """Sends a message of the company's own accord through a channel.
+
+        When this returns, it is on durable storage, and is offered to whoever attaches to
+        ``account`` until it is reported as delivered. ``get_turn`` of its name tells what
+        has become of it (``delivery_state``).
+
+        Args:
+            account: ``channels/{channel}/accounts/{account}``.
+            content: a text, a ``Content``, or parts: texts, pictures, files, and cards in
+                the form that the channel documents.
+            recipient: who gets it, in the terms of the channel; empty where the account has
+                one receiver only, such as the robot of a group.
+            request_id: the idempotency key within account and recipient. ``None`` makes one
+                up, so that what this call tries again arrives once.
+            assistant: whose filter the texts pass, with or without ``assistants/``.
+            timeout: seconds for all tries together.
+        """
+        request = push_request(account, content, recipient=recipient, request_id=request_id, assistant=assistant)
+        return await self._unary(self._connected().channels.Push, request, timeout)
 
     def attach(
         self,

@@ -10,6 +10,7 @@ import pytest
 from tests.clients.raw import serving
 from weconverse import (
     BlockingClient,
+    Conversation,
     ConverseRequest,
     RateLimited,
     ReplyInterrupted,
@@ -51,6 +52,11 @@ async def test_a_script_has_what_it_needs() -> None:
         assert owed.delivery_state == Turn.OWED
         with pytest.raises(ValueError, match="request_id"):
             client.submit("c", "ping", request_id="", account="channels/a/accounts/b")
+        assert client.hand_off("c").state == Conversation.HANDED_OFF
+        assert client.converse("c", "ping").finish_reason == Turn.HANDED_OFF
+        assert client.resume("c").state == Conversation.ACTIVE
+        pushed = client.push("channels/a/accounts/b", "报警", recipient="u", request_id="p", assistant="ops")
+        assert text_of(client.get_turn(pushed.name).reply) == "报警"
         assert client.reset("c").remembered_message_count == 0
         assert client.get_assistant().name == "assistants/default"
         with pytest.raises(ResourceNotFound):

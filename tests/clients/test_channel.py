@@ -294,3 +294,17 @@ async def test_a_service_that_aborts_while_reports_are_on_their_way() -> None:
         # Which of the two arrives first is the network's choice; both mean: attach again.
         with pytest.raises(Unavailable, match=r"stopping|the lease is lost"):
             await anext(session)
+
+
+async def test_what_is_pushed_is_offered_with_its_recipient(client: ConversationClient, fake: FakeService) -> None:
+    for text in ("一", "二"):
+        await client.push(ACCOUNT, text, recipient="u")
+    await client.push(ACCOUNT, "三", recipient="v")
+    async with client.attach(ACCOUNT, "i", ended_only=True) as session:
+        await granted(session)
+        offered = [await delivery(session) for _ in range(2)]
+        assert [(one.recipient, text_of(one.ended_turn.reply)) for one in offered] == [("u", "一"), ("v", "三")]
+        assert all(one.pushed and not one.address for one in offered)
+        await session.delivered(offered[0])
+        second = await delivery(session)
+        assert (second.recipient, text_of(second.ended_turn.reply)) == ("u", "二")

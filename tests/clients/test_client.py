@@ -9,6 +9,7 @@ import pytest
 from weconverse import (
     CallerUnknown,
     Content,
+    Conversation,
     ConversationBusy,
     ConversationClient,
     ConverseRequest,
@@ -33,7 +34,8 @@ from weconverse import (
     text_of,
     turn_name,
 )
-from weconverse.testing import FakeService
+from weconverse.testing import FakeService, HandOver
+from weconverse.v1.channel_pb2 import PushRequest
 from weconverse.v1.conversation_pb2 import SubmitTurnRequest
 
 
@@ -354,3 +356,55 @@ async def test_the_line_is_dead_where_nobody_listens(unused_tcp_port: int) -> No
             await client.get_assistant()
     assert caught.value.reason == ""
     assert str(caught.value).startswith("UNAVAILABLE: ")
+
+
+# --- a person, and the company ------------------------------------------------------------
+
+
+async def test_a_conversation_is_handed_off_and_resumed(client: ConversationClient, fake: FakeService) -> None:
+    with pytest.raises(ResourceNotFound):
+        await client.resume("c")
+    assert (await client.hand_off("c")).state == Conversation.HANDED_OFF
+    quiet = await client.converse("c", "ping")
+    assert (quiet.state, quiet.finish_reason, text_of(quiet.reply)) == (Turn.SUCCEEDED, Turn.HANDED_OFF, "")
+    assert (await client.get_conversation("c")).state == Conversation.HANDED_OFF
+    assert (await client.resume("conversations/c")).state == Conversation.ACTIVE
+    assert text_of((await client.converse("c", "ping")).reply) == "pong"
+    assert (await client.get_conversation("c")).remembered_message_count == 2
+
+
+@pytest.mark.parametrize("can", [True, False])
+async def test_a_scripted_hand_over(client: ConversationClient, fake: FakeService, can: bool) -> None:
+    fake.answer({"转人工": HandOver("请稍候")})
+    turn = await client.converse("c", "转人工", options=TurnOptions(can_hand_off=can))
+    assert (turn.finish_reason, text_of(turn.reply)) == (Turn.HANDED_OFF, "请稍候")
+    state = (await client.get_conversation("c")).state
+    assert state == (Conversation.HANDED_OFF if can else Conversation.ACTIVE)
+
+
+async def test_a_message_is_pushed_once(client: ConversationClient, fake: FakeService) -> None:
+    picture = Media(mime_type="image/png", inline_data=b"png", display_name="图.png")
+    parts = [Part(text="报警"), Part(media=picture)]
+    account = "channels/wecom/accounts/robot"
+    turn = await client.push(account, parts, recipient="user:u", request_id="A-1", assistant="ops")
+    assert (turn.state, turn.delivery_state, turn.input) == (Turn.SUCCEEDED, Turn.OWED, Content())
+    assert turn.reply == Content(parts=parts)
+    assert (turn.assistant, turn.channel) == ("assistants/ops", "wecom")
+    assert await client.push(account, parts, recipient="user:u", request_id="A-1") == turn
+    with pytest.raises(RequestIdReused):
+        await client.push(account, "别的", recipient="user:u", request_id="A-1")
+    elsewhere = await client.push(account, "别的", recipient="user:v", request_id="A-1")
+    assert elsewhere.name != turn.name
+    made_up = [await client.push(account, "一样") for _ in range(2)]
+    assert len({one.name for one in made_up}) == 2
+    with pytest.raises(ValueError, match="request_id"):
+        await client.push(account, "x", request_id="")
+    async with client.follow(turn.name) as stream:
+        assert (await stream.result()).reply == turn.reply
+
+
+async def test_a_push_that_meets_a_full_service_waits_as_told(client: ConversationClient, fake: FakeService) -> None:
+    fake.fail_next(Overloaded("full", retry_after=0.01), method="Push")
+    await client.push("channels/wecom/accounts/robot", "报警")
+    first, second = fake.requests("Push", PushRequest)
+    assert first.request_id == second.request_id

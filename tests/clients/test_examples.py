@@ -64,6 +64,32 @@ async def test_the_internal_service_as_a_program() -> None:
     assert (process.returncode, json.loads(out)) == (0, {"id": "T-1", "outcome": "done", "text": "概括"})
 
 
+# --- alert_service ------------------------------------------------------------------------
+
+
+async def test_alerts_are_told_once_and_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service, account = load("alert_service"), "channels/wecom/accounts/ops-robot"
+    chart = tmp_path / "cpu.png"
+    chart.write_bytes(b"png")
+    lines = [
+        json.dumps({"id": "A-1", "level": "critical", "text": "磁盘满了", "chart": str(chart)}),
+        "\n",
+        json.dumps({"id": "A-2", "text": "恢复"}),
+    ]
+    async with FakeService() as fake:
+        assert await service.tell_all(fake.target, account, lines) == 0
+        assert await service.tell_all(fake.target, account, lines) == 0
+        fake.fail_next(Overloaded("full", retry_after=100))
+        fake.fail_next(InputTooLong("too long"))
+        third = json.dumps({"id": "A-3", "text": "x"})
+        assert await service.tell_all(fake.target, account, [third, third]) == 1
+        first, second = fake.turns()
+    assert first.reply.parts[0].text == "**🔴 严重** A-1\n磁盘满了"
+    assert first.reply.parts[1].media.display_name == "cpu.png"
+    assert second.reply.parts[0].text == "**🔵 通知** A-2\n恢复"
+    assert capsys.readouterr().out.split()[-4:] == ["A-3", "later", "A-3", "refused"]
+
+
 # --- webhook_channel ----------------------------------------------------------------------
 
 

@@ -36,7 +36,10 @@ def test_the_service_config() -> None:
     config = json.loads(service_config())
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     [method] = config["methodConfig"]
-    assert method["name"] == [{"service": "weconverse.v1.ConversationService"}]
+    assert method["name"] == [
+        {"service": "weconverse.v1.ConversationService"},
+        {"service": "weconverse.v1.ChannelService", "method": "Push"},
+    ]
     policy = method["retryPolicy"]
     assert policy["retryableStatusCodes"] == ["UNAVAILABLE"]
     assert (policy["maxAttempts"], policy["initialBackoff"], policy["maxBackoff"]) == (3, "0.1s", "1s")

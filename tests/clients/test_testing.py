@@ -45,6 +45,14 @@ async def test_a_request_is_checked() -> None:
         with pytest.raises(InvalidField) as caught:
             await client.submit("c", "x", request_id="1", account="nonsense")
         assert caught.value.field == "account"
+        for account, content, request_id, field in (
+            ("nonsense", "x", "1", "account"),
+            ("channels/a/accounts/b", "x", "a/b", "request_id"),
+            ("channels/a/accounts/b", [], "1", "content"),
+        ):
+            with pytest.raises(InvalidField) as caught:
+                await client.push(account, content, request_id=request_id)
+            assert caught.value.field == field
         async with grpc.aio.insecure_channel(fake.target) as channel:
             stub = ConversationServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as raw:
