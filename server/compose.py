@@ -32,6 +32,7 @@ from server.ops import tracing
 from server.ops.lag import watch
 from server.ops.metrics import Metrics
 from server.probe import probe
+from server.reading import check_speech, media_reader
 from server.routing.build import routing
 from server.routing.counting import CountedHere
 from server.routing.describe import describe
@@ -171,6 +172,7 @@ def _check_rooms(settings: Settings) -> None:
     try:
         Assistants(settings.assistants, frozenset(settings.models) | frozenset(settings.splits))
         check_filter(settings)
+        check_speech(settings)
     except ValueError as error:
         raise _setting_error(error) from None
 
@@ -348,6 +350,7 @@ async def _room(
             provider=provider,
             observer=metrics,
             semantic=await stack.enter_async_context(semantic_cache(settings, metrics)),
+            media=await stack.enter_async_context(media_reader(settings, metrics)),
         )
         room = TurnRoom(settings, stations)
     except ValueError as error:

@@ -145,6 +145,13 @@ class Ask(msgspec.Struct, frozen=True):
     """The servers that passed this on, nearest last."""
     patient: bool = False
     """Nobody watches the text arrive."""
+    input_digest: bytes = b""
+    """:func:`digest` of what the caller said, where that is known; else, it is that of the input."""
+
+    @property
+    def said_digest(self) -> bytes:
+        """:func:`digest` of what the caller said, also where :attr:`input` is what was read of it."""
+        return self.input_digest or digest(self.input)
 
     @property
     def question(self) -> str:

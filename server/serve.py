@@ -29,6 +29,7 @@ from server.rpc.interceptors.identity import Identity
 from server.rpc.interceptors.journal import Journal
 from server.rpc.interceptors.meter import Meter
 from server.rpc.interceptors.trace import Trace
+from server.rpc.interceptors.weight import WeightGate
 from server.rpc.interceptors.wrap import Around, Registrar
 from server.rpc.options import server_options
 from server.settings import GrpcSettings, TlsSettings
@@ -67,6 +68,7 @@ def concerns(settings: GrpcSettings, turn_timeout: float, metrics: Metrics, trac
         Trace(tracer),
         Identity(settings.callers, settings.admins, certificates=bool(settings.tls.client_ca_file)),
         BudgetGate(settings.max_calls, turn_timeout, time.monotonic),
+        WeightGate(settings.max_large_mebibytes << 20),
     )
 
 

@@ -19,7 +19,7 @@ from server.llm.base import ErrorClass, ProviderError
 from server.llm.endpoint import has_key
 from server.settings import ModelSettings
 
-MAX_RECEIVE_BYTES: Final = 20 << 20
+MAX_RECEIVE_BYTES: Final = 24 << 20
 """Bytes of one message from a backend. gRPC's own 4 MiB are less than what vendors may send."""
 
 CALLS_PER_CONNECTION: Final = 100

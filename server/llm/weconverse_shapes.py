@@ -25,7 +25,7 @@ MAX_HISTORY_CHARACTERS: Final = 20_000
 """Characters of one of them. Longer answers lose their end, as the other server would refuse the whole."""
 
 MAX_HISTORY_BYTES: Final = 1 << 20
-"""Bytes of all of them: beside a picture of 2 MiB they fit into the 4 MiB of a message."""
+"""Bytes of all of them: beside the pictures of a message they fit into what another server takes at once."""
 
 _ID_CHARACTERS: Final = 128
 _encode = msgspec.msgpack.Encoder().encode

@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from server.domain import CacheOutcome, FinishReason, Turn, TurnState
 from server.llm.base import ErrorClass
+from server.media.base import MediaKind
 from server.ops.filter_metrics import FilterMetrics
 from server.ops.model_metrics import ModelMetrics
 
@@ -135,6 +136,13 @@ CATALOGUE: Final = (
     Definition(
         "lexicon_refused_total", "counter", "Changed lists that could not be used; those before them stayed in force."
     ),
+    Definition(
+        "media_total",
+        "counter",
+        "Files of people by kind: read, cut, passed, shrunk, or why not (the names of `Media.Missing`).",
+        ("kind", "outcome"),
+    ),
+    Definition("media_seconds", "histogram", "Seconds of reading one of them.", ("kind",), _CALLS),
     Definition("inbox_depth", "gauge", "Turns that are owed to people and not yet delivered."),
     Definition(
         "inbox_oldest_age_seconds", "gauge", "Seconds since the oldest of them arrived; 0 when nothing is owed."
@@ -248,6 +256,11 @@ class Metrics:
     def semantic_asked(self, outcome: str) -> None:
         """The cache of answers by meaning was asked; its hits are hits of :meth:`cache_used` too."""
         self._semantic[outcome]()
+
+    def media_read(self, kind: MediaKind, outcome: str, seconds: float) -> None:
+        """A part of a message was dealt with; see ``server.media.base.MediaObserver``."""
+        self._counters["media_total"].labels(kind, outcome).inc()
+        self._histograms["media_seconds"].labels(kind).observe(seconds)
 
     def model_answered(self, model: str, seconds: float) -> None:
         """A model call gave a complete reply."""

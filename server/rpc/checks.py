@@ -40,7 +40,9 @@ _ID_RULE: Final = "1 to 128 characters of [a-zA-Z0-9._~-]"
 MAX_PARTS: Final = 64
 MAX_PUSHED_PARTS: Final = 32
 MAX_RECIPIENT_CHARACTERS: Final = 256
-MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
+MAX_INLINE_BYTES: Final = 20 * 1024 * 1024
+"""Of all parts of a message together."""
+
 MAX_ADDRESS_BYTES: Final = 4096
 MAX_PROGRESS_BYTES: Final = 4096
 MAX_BATCH: Final = 256
@@ -128,11 +130,12 @@ def _input(content: conversation_pb2.Content, field: str, most: int = MAX_PARTS)
     if count > most:
         raise InvalidField(f"{field}.parts", f"has {count} entries, {most} are allowed; join texts")
     something = False
+    inline_bytes = 0
     for index, part in enumerate(content.parts):
         if part.HasField("text"):
             something = something or (not part.text.isspace() and part.text != "")
         elif part.HasField("media"):
-            _media(part.media, f"{field}.parts[{index}].media")
+            inline_bytes += _media(part.media, f"{field}.parts[{index}].media", MAX_INLINE_BYTES - inline_bytes)
             something = True
         else:
             raise InvalidField(f"{field}.parts[{index}]", "must have text or media; set one of them")
@@ -140,14 +143,19 @@ def _input(content: conversation_pb2.Content, field: str, most: int = MAX_PARTS)
         raise InvalidField(field, "must say something; give a part that is more than white space")
 
 
-def _media(media: conversation_pb2.Media, field: str) -> None:
+def _media(media: conversation_pb2.Media, field: str, room: int) -> int:
+    """Returns how many bytes there are, of ``room``."""
     _require(_MIME_TYPE, media.mime_type, f"{field}.mime_type", "an IANA media type such as image/png")
-    if len(media.inline_data) > MAX_INLINE_BYTES:
-        raise InvalidField(f"{field}.inline_data", f"must be at most {MAX_INLINE_BYTES} bytes; use uri above that")
+    size = len(media.inline_data)
+    if size > room:
+        raise InvalidField(
+            f"{field}.inline_data", f"must be at most {MAX_INLINE_BYTES} bytes in all parts; use uri above that"
+        )
     if media.HasField("uri") and not (media.uri.startswith("https://") and len(media.uri) <= 2048):
         raise InvalidField(f"{field}.uri", "must be an https address of at most 2048 characters")
     if media.missing and media.WhichOneof("source") is not None:
         raise InvalidField(f"{field}.missing", "must be unset where the bytes are there; drop it, or the source")
+    return size
 
 
 def sender(person: conversation_pb2.Sender, field: str) -> None:

@@ -75,8 +75,8 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     async def SubmitTurn(self, request: pb.SubmitTurnRequest, context: Context) -> pb.Turn:
         """Accepts one turn that is then owed an answer, and returns at once."""
         checks.submit(request)
-        _, ask = self._ask(request.turn)
-        return convert.turn_message(await self._turns.submit(ask, convert.owed(request)))
+        call, ask = self._ask(request.turn)
+        return convert.turn_message(await self._turns.submit(ask, convert.owed(request), self._budget(call)))
 
     async def BatchConverse(  # type: ignore[override]  # stubs know generators only; see interceptors/wrap.py
         self, request: pb.BatchConverseRequest, context: Context

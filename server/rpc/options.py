@@ -6,6 +6,8 @@ nowhere else on this side; a test holds them against what the C core knows.
 
 from typing import Final
 
+MAX_RECEIVE: Final = "grpc.max_receive_message_length"
+MAX_SEND: Final = "grpc.max_send_message_length"
 SO_REUSEPORT: Final = "grpc.so_reuseport"
 MIN_PING_INTERVAL: Final = "grpc.http2.min_ping_interval_without_data_ms"
 PING_WITHOUT_CALLS: Final = "grpc.keepalive_permit_without_calls"
@@ -13,9 +15,17 @@ MAX_CONNECTION_AGE: Final = "grpc.max_connection_age_ms"
 MAX_CONNECTION_AGE_GRACE: Final = "grpc.max_connection_age_grace_ms"
 
 
+MAX_MESSAGE_BYTES: Final = 24 << 20
+"""What a message may hold inline, and room for all the rest of a request. Clients have the same number."""
+
+
 def server_options(longest_turn_seconds: float) -> list[tuple[str, int]]:
-    """Options of the server. Message sizes stay at gRPC's 4 MiB: larger media travel by address."""
+    """Options of the server."""
     return [
+        # Files travel inside of requests. How many of them there may be at a time is decided by
+        # interceptors/weight.py: gRPC hands a request over only once it is whole.
+        (MAX_RECEIVE, MAX_MESSAGE_BYTES),
+        (MAX_SEND, MAX_MESSAGE_BYTES),
         # A second server on the same port must fail, not share it: they would own different files.
         (SO_REUSEPORT, 0),
         # Clients ping silent streams every 30 s. By default that is called abuse and answered with

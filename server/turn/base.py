@@ -59,8 +59,11 @@ class TurnService(Protocol):
         """Follows a turn that exists, behind ``after_sequence``."""
         ...
 
-    async def submit(self, ask: Ask, owed: Owed) -> Turn:
-        """Takes on a debt: when this returns, the turn is on disk and will be answered."""
+    async def submit(self, ask: Ask, owed: Owed, budget: Budget | None = None) -> Turn:
+        """Takes on a debt: when this returns, the turn is on disk and will be answered.
+
+        Files are read within the budget. ``None``: within what the settings allow.
+        """
         ...
 
     async def get(self, name: TurnName) -> Turn:

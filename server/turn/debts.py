@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import structlog
 
-from server.domain import Ask, DeliveryState, FinishReason, Owed, Turn, TurnState, digest
+from server.budget import Budget
+from server.domain import Ask, DeliveryState, FinishReason, Owed, Turn, TurnState
 from server.errors import (
     ConversationBusy,
     DomainError,
@@ -20,12 +21,13 @@ from server.errors import (
     StoreUnavailable,
 )
 from server.settings import TurnSettings
-from server.store.base import StoredTurn, TurnStore
+from server.store.base import Accepted, StoredTurn, TurnStore
 from server.turn.admission import Admission
 from server.turn.assistants import Assistants
 from server.turn.deliveries import Deliveries
-from server.turn.lane import Lanes
+from server.turn.lane import Lanes, Ticket
 from server.turn.live import LiveTurn
+from server.turn.media_door import MediaDoor
 from server.turn.merging import Merging
 from server.turn.register import Register
 from server.turn.runner import Runner
@@ -51,6 +53,7 @@ class Debts:
         runner: Runner,
         deliveries: Deliveries,
         merging: Merging,
+        door: MediaDoor,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -62,14 +65,17 @@ class Debts:
         self._runner = runner
         self._deliveries = deliveries
         self._merging = merging
+        self._door = door
         self._clock = clock
         self._accepting: set[asyncio.Task[Turn]] = set()
         self._left = asyncio.Event()
         runner.on_owed_ended = lambda live: deliveries.ended(live.turn)
         runner.on_owed_left = lambda live: self._left.set()
 
-    async def submit(self, ask: Ask, owed: Owed) -> Turn:
+    async def submit(self, ask: Ask, owed: Owed, budget: Budget | None = None) -> Turn:
         """Takes on a debt: when this returns, the turn is on disk.
+
+        Files are read first, within the budget. ``None``: within what the settings allow.
 
         A caller that gives up halfway changes nothing: the writing goes on, and its next
         request with the same id finds the turn.
@@ -77,32 +83,25 @@ class Debts:
         self._admission.check_way(ask)
         live = self._register.find(ask.name)
         if live is not None and live.owed:
-            live.check_same(ask)
+            live.check_same(await self._door.sealed(ask))
             return live.snapshot()
         if live is not None and not live.turn.state.ended:
             raise RequestIdReused(str(ask.name))  # it runs for a caller, who will have its answer
-        task = asyncio.create_task(self._take_on(ask, owed))
+        task = asyncio.create_task(self._take_on(ask, owed, budget))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
         return await asyncio.shield(task)
 
-    async def _take_on(self, ask: Ask, owed: Owed) -> Turn:
+    async def _take_on(self, ask: Ask, owed: Owed, budget: Budget | None) -> Turn:
         self._assistants.check(ask)
         self._admission.check_open()
         refusal = self._refusal(ask)
+        # Before anything is read, so that what the person writes meanwhile is answered behind it.
         ticket = self._lanes.enter(ask.name.conversation, always=True)
         try:
-            accepted = await self._store.accept(
-                ask,
-                owed,
-                time=self._clock(),
-                claim=refusal is None and ticket.first and not self._merging.may_wait(ask),
-                final=None if refusal is None else await self._refused(ask, refusal),
-            )
-        except StoreUnavailable:
-            self._left.set()  # it may have been written all the same
-            ticket.leave()
-            raise
+            async with self._door.alone(ask):
+                ask = await self._read(ask, refusal, budget)
+                accepted = await self._accept(ask, owed, refusal, ticket)
         except BaseException:
             ticket.leave()
             raise
@@ -118,6 +117,28 @@ class Debts:
         self._deliveries.add(stored)
         self._runner.start(live, ticket, None)
         return live.snapshot()
+
+    async def _read(self, ask: Ask, refusal: DomainError | None, budget: Budget | None) -> Ask:
+        """What is answered and kept. Nothing is read for a turn that exists or that is answered without."""
+        if not self._door.wanted(ask):
+            return ask
+        if refusal is not None or await self._store.find(ask.name) is not None:
+            return await self._door.bare(ask)
+        return await self._door.read(ask, budget)
+
+    async def _accept(self, ask: Ask, owed: Owed, refusal: DomainError | None, ticket: Ticket) -> Accepted:
+        try:
+            return await self._store.accept(
+                ask,
+                owed,
+                time=self._clock(),
+                claim=refusal is None and ticket.first and not self._merging.may_wait(ask),
+                final=None if refusal is None else await self._refused(ask, refusal),
+                input_digest=ask.input_digest or None,
+            )
+        except StoreUnavailable:
+            self._left.set()  # it may have been written all the same
+            raise
 
     def _refusal(self, ask: Ask) -> DomainError | None:
         """Why a message is answered with a fixed sentence at once. It is owed that much."""
@@ -150,7 +171,7 @@ class Debts:
         return turn
 
     def _existing(self, ask: Ask, stored: StoredTurn) -> Turn:
-        if stored.input_digest != digest(ask.input):
+        if stored.input_digest != ask.said_digest:
             raise RequestIdReused(str(ask.name))
         self._adopt(stored)
         return stored.turn

@@ -18,6 +18,7 @@ from server.turn.assistants import Assistant, Assistants
 from server.turn.commands import asks_for_person, asks_to_forget, forget
 from server.turn.handover import keep_quiet
 from server.turn.live import LiveTurn
+from server.turn.media_door import MediaDoor
 from server.turn.model_reply import ModelReply
 from server.turn.passage import Passage
 from server.turn.personal import NewReply, guarded, keep_masked, public_form
@@ -27,13 +28,14 @@ from server.turn.stations import Stations
 
 
 class Engine:
-    """Answers one turn: filter, reset words, intent, memory, cache, model, filter."""
+    """Answers one turn: files, filter, reset words, intent, memory, cache, model, filter."""
 
     def __init__(self, settings: Settings, assistants: Assistants, stations: Stations) -> None:
         self._settings = settings.turns
         self._assistants = assistants
         self._stations = stations
         self._prompting = Prompting(stations.memory, settings.memory.max_prompt_tokens)
+        self._door = MediaDoor(stations.media, settings.turns.max_input_characters)
 
     async def answer(self, live: LiveTurn, budget: Budget) -> None:
         """Fills in the reply of ``live``, and why it ended.
@@ -41,6 +43,9 @@ class Engine:
         Raises:
             DomainError: for everything that a caller is told about.
         """
+        if not live.owed and self._door.wanted(live.ask):
+            # An owed one has passed there before it was accepted.
+            live.ask_more((await self._door.read(live.ask, budget)).input)
         ask = live.ask
         assistant = self._assistants.get(ask.assistant)
         screening = self._stations.screener.screening(assistant.name)

@@ -22,7 +22,6 @@ from server.domain import (
     Started,
     Turn,
     TurnState,
-    digest,
 )
 from server.errors import DomainError, RequestIdReused
 
@@ -95,7 +94,7 @@ class LiveTurn:
     @property
     def input_digest(self) -> bytes:
         if self._digest is None:
-            self._digest = digest(self.ask.input)
+            self._digest = self.ask.said_digest
         return self._digest
 
     @property
@@ -104,7 +103,7 @@ class LiveTurn:
         return self.turn.state is TurnState.QUEUED and not self.attempts and self.stop_reason is None
 
     def ask_more(self, content: Content) -> None:
-        """Takes over what this turn asks, by its row, messages of earlier turns included."""
+        """Takes over what this turn asks: by its row, messages of earlier turns included, or by what was read of it."""
         if content != self.ask.input:
             self._digest = self.input_digest
             self.ask = msgspec.structs.replace(self.ask, input=content)
@@ -119,7 +118,7 @@ class LiveTurn:
 
     def check_same(self, ask: Ask) -> None:
         """Raises ``RequestIdReused`` if ``ask`` has another input than this turn."""
-        if ask.input != self.ask.input and digest(ask.input) != self.input_digest:
+        if ask.input != self.ask.input and ask.said_digest != self.input_digest:
             raise RequestIdReused(str(self.turn.name))
 
     # --- what the engine says ------------------------------------------------------------

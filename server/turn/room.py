@@ -13,6 +13,7 @@ from server.turn.debts import Debts
 from server.turn.deliveries import Deliveries
 from server.turn.engine import Engine
 from server.turn.lane import Lanes
+from server.turn.media_door import MediaDoor
 from server.turn.merging import Merging
 from server.turn.pushes import Pushes
 from server.turn.register import Register
@@ -45,8 +46,19 @@ class TurnRoom:
         merging = Merging(assistants, store, limits.max_input_characters, clock)
         self._runner = Runner(limits, engine, merging, register, assistants, store, memory, observer, clock)
         self.deliveries = Deliveries(settings.delivery, store, observer, clock)
+        door = MediaDoor(stations.media, limits.max_input_characters)
         self._debts = Debts(
-            limits, self._admission, assistants, store, lanes, register, self._runner, self.deliveries, merging, clock
+            limits,
+            self._admission,
+            assistants,
+            store,
+            lanes,
+            register,
+            self._runner,
+            self.deliveries,
+            merging,
+            door,
+            clock,
         )
         self.turns = Turns(
             self._admission,
@@ -58,6 +70,7 @@ class TurnRoom:
             self._runner,
             self._debts,
             self.deliveries,
+            door,
             clock,
         )
         self.pushes = Pushes(

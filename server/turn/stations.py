@@ -10,6 +10,7 @@ from server.filter.base import Screener
 from server.filter.moderated_text import Moderation
 from server.filter.pii.guard import PiiGuard
 from server.llm.base import Provider
+from server.media.base import MediaReader
 from server.memory.base import Memory
 from server.routing.base import IntentChooser
 from server.store.base import TurnStore
@@ -28,6 +29,8 @@ class Stations(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider
     observer: TurnObserver
     semantic: SemanticCache | None = None
+    media: MediaReader | None = None
+    """Without one, media pass as they are."""
     moderation: Moderation | None = None
     guards: Mapping[str, PiiGuard] = {}
     """For personal data, by assistant; others pass it on as it is."""

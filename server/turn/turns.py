@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from server.budget import Budget
-from server.domain import Ask, Conversation, FinishReason, Owed, Rating, Sender, Turn, TurnName, TurnState, digest
+from server.domain import Ask, Conversation, FinishReason, Owed, Rating, Sender, Turn, TurnName, TurnState
 from server.errors import RequestIdReused, ResourceNotFound, StoreUnavailable, TurnCancelled, from_failure
 from server.memory.base import Memory
 from server.store.base import StoredTurn, TurnPage, TurnStore
@@ -20,6 +20,7 @@ from server.turn.deliveries import Deliveries
 from server.turn.following import LiveFollower, StoredFollower
 from server.turn.lane import Lanes
 from server.turn.live import LiveTurn
+from server.turn.media_door import MediaDoor
 from server.turn.register import Register
 from server.turn.runner import Runner
 
@@ -41,6 +42,7 @@ class Turns:
         runner: Runner,
         debts: Debts,
         deliveries: Deliveries,
+        door: MediaDoor,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._admission = admission
@@ -52,6 +54,7 @@ class Turns:
         self._runner = runner
         self._debts = debts
         self._deliveries = deliveries
+        self._door = door
         self._clock = clock
 
     # --- asking ----------------------------------------------------------------------------
@@ -87,13 +90,14 @@ class Turns:
         _raise_failure(stored)
         yield StoredFollower(stored, after_sequence=after_sequence)
 
-    async def submit(self, ask: Ask, owed: Owed) -> Turn:
+    async def submit(self, ask: Ask, owed: Owed, budget: Budget | None = None) -> Turn:
         """Takes on a debt: when this returns, the turn is on disk and will be answered."""
-        return await self._debts.submit(ask, owed)
+        return await self._debts.submit(ask, owed, budget)
 
     async def _begin(self, ask: Ask, budget: Budget) -> tuple[LiveTurn | StoredTurn, bool]:
         """The turn of this name, and whether it existed."""
         self._admission.check_way(ask)
+        ask = await self._door.sealed(ask)
         if ask.repeatable:
             existing = await self._existing(ask)
             if existing is not None:
@@ -237,7 +241,7 @@ def _replayable(ask: Ask, stored: StoredTurn) -> StoredTurn | None:
     Raises:
         RequestIdReused: for another input, and for an answer that is no longer kept.
     """
-    if stored.input_digest != digest(ask.input):
+    if stored.input_digest != ask.said_digest:
         raise RequestIdReused(str(ask.name))
     if stored.owed is None and stored.turn.state in (TurnState.FAILED, TurnState.CANCELLED):
         return None

@@ -128,7 +128,7 @@ class FakeTurns:
         finally:
             self.left.set()
 
-    async def submit(self, ask: Ask, owed: Owed) -> Turn:
+    async def submit(self, ask: Ask, owed: Owed, budget: Budget | None = None) -> Turn:
         self.trip()
         self.asks.append(ask)
         self.owed.append(owed)

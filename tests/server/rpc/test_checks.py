@@ -92,6 +92,17 @@ BAD: list[tuple[Callable[[Any], Any], Any, str, str]] = [
         "input.parts[0].media.inline_data",
         "uri",
     ),
+    (
+        checks.converse,
+        ask(
+            input=parts(
+                *[pb.Part(media=pb.Media(mime_type="image/png", inline_data=b"x" * (checks.MAX_INLINE_BYTES // 2 + 1)))]
+                * 2
+            )
+        ),
+        "input.parts[1].media.inline_data",
+        "all parts",
+    ),
     (checks.converse, media(uri="http://example.com"), "input.parts[0].media.uri", "https"),
     (checks.converse, media(uri=""), "input.parts[0].media.uri", "https"),
     (

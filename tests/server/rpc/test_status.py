@@ -44,7 +44,7 @@ CONTRACT = Path(__file__).parents[3] / "proto/weconverse/v1/error_reason.proto"
 ERRORS: list[DomainError] = [
     InvalidField("input.parts[0]", "必须有文字"),
     InputTooLong(20000, 20001),
-    MediaNotSupported("image/png"),
+    MediaNotSupported("image/png", "DAMAGED"),
     RequestIdReused("conversations/a/turns/b"),
     ResourceNotFound("conversations/张三"),
     CallerUnknown("no token"),
