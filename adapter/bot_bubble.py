@@ -30,14 +30,19 @@ class Bubble:
         *,
         refresh_seconds: float,
         window_seconds: float,
+        feedback_id: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args: ``window_seconds`` is for how long this stream may be written to, from its first frame."""
+        """Args:
+        window_seconds: for how long this stream may be written to, from its first frame.
+        feedback_id: what a rating of the reply names; empty where an earlier attempt may have said it.
+        """
         self._line = line
         self._req_id = req_id
         self._stream_id = stream_id(turn)
         self._refresh = refresh_seconds
         self._window_seconds = window_seconds
+        self._feedback_id = feedback_id
         self._clock = clock
         self._shown = ""
         self._next_at = clock()
@@ -94,5 +99,6 @@ class Bubble:
         await self._write(content, finish=True, wait_seconds=wait_seconds)
 
     async def _write(self, content: str, *, finish: bool, wait_seconds: float) -> None:
-        frame = stream_frame(self._req_id, self._stream_id, content, finish)
+        frame = stream_frame(self._req_id, self._stream_id, content, finish, self._feedback_id)
+        self._feedback_id = ""  # in the first reply only (DOC 101031)
         await self._line.request(self._req_id, frame, CMD, wait_seconds=wait_seconds)

@@ -6,7 +6,8 @@ The tree, one line of purpose each::
      ├─ ConnectionLost        the connection ended before the acknowledgement
      ├─ AckMissing            the connection stands, the acknowledgement did not come
      └─ FrameRefused          an acknowledgement with an error code (DOC 101463)
-         └─ SubscribeRefused  … of the subscription: the bot's id or secret
+         ├─ SubscribeRefused  … of the subscription: the bot's id or secret
+         └─ OverBudget        not sent: WeCom would refuse it by our own count
 
 What a code calls for is decided by whoever sent the frame.
 """
@@ -38,6 +39,18 @@ class SubscribeRefused(FrameRefused):
     """WeCom refused the subscription."""
 
 
+class OverBudget(FrameRefused):
+    """The conversation has had as many messages as WeCom allows; nothing was sent."""
+
+    def __init__(self, after: float) -> None:
+        """Args: ``after`` how many seconds another one may be sent."""
+        super().__init__(45009, "a message that was not even sent")
+        self.after = after
+
+    def __str__(self) -> str:
+        return f"the conversation has had its messages; the next one may go in {self.after:.0f} s"
+
+
 NOT_FOR_THIS: Final = 846605
 """The ``req_id`` cannot carry this reply."""
 STREAM_CLOSED: Final = 846608
@@ -48,6 +61,8 @@ CONFLICT: Final = 6000
 """Two updates met; soon again."""
 DEVICE: Final = 600039
 """Somebody's device cannot show a stream."""
+NOT_SENDABLE: Final = 40008
+"""A kind of message that cannot be sent."""
 TOO_LONG: Final = frozenset({45002, 40058})
 SLOW_DOWN: Final = {45009: 10.0, 45033: 2.0}
 """Frequency limits, with the seconds after which one more try is worth it."""

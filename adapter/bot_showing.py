@@ -1,4 +1,4 @@
-"""One delivery of a bot: a bubble that grows with the reply, further messages for what does not fit.
+"""One delivery of a bot: a bubble that grows with the reply, further messages for what does not fit in it.
 
 The stream's id is made from the turn's name, so every attempt writes to the same bubble and
 repeating it shows nothing twice. Messages of the bot's own accord (``aibot_send_msg``) have
@@ -8,18 +8,20 @@ one between the sending and the record may be seen twice.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from adapter.bot_bubble import Bubble
+from adapter.bot_bubble import CMD, Bubble
 from adapter.bot_connection import new_req_id
 from adapter.bot_errors import (
     DEVICE,
     NOT_FOR_THIS,
+    NOT_SENDABLE,
+    RECEIVER,
     SLOW_DOWN,
     STREAM_CLOSED,
     TOO_LONG,
@@ -27,20 +29,25 @@ from adapter.bot_errors import (
     BotError,
     ConnectionLost,
     FrameRefused,
+    OverBudget,
 )
 from adapter.bot_line import BotLine
+from adapter.bot_pieces import Card, File, Piece, Words, halved, pieces_of
 from adapter.outcome import Record
-from adapter.render import BOT_STREAM_LIMIT, bot_parts, bot_stream_content, has_visible, split
+from adapter.recently_sent import MemberPace
+from adapter.render import bot_stream_content, has_visible
 from adapter.translate import Address
 from adapter.unsaid import unsaid
-from adapter.wire import send_markdown_frame
-from weconverse import ConversationClient, Delivery, Turn, TurnStream, text_of
+from adapter.wire import respond_frame, send_frame
+from weconverse import ConversationClient, Delivery, Turn, TurnStream
+from weconverse.v1.conversation_pb2 import Media
 
 log = structlog.get_logger()
 
 CONTINUED_LATER: Final = "\n\n（回答用时较长，完成后会另发一条完整的消息。）"
 """Ends a bubble that WeCom would close before the answer is complete."""
 
+_FEEDBACK_BYTES: Final = 256
 _WAIT: Final = 60.0
 """Seconds to wait for a connection, or in all for a frequency limit, before a delivery is put off."""
 _BUBBLE_TRIES: Final = 3
@@ -67,13 +74,15 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the next attempt must know."""
 
     sent: int = 0
-    """Parts that WeCom took, the bubble's counted."""
+    """Pieces that WeCom took, the bubble's counted."""
     level: int = 0
-    """How often the parts were halved because WeCom called them too long."""
+    """How often the texts were halved because WeCom called them too long."""
     proactive: bool = False
-    """Whether the bubble is closed, so that all parts are messages of our own accord."""
+    """Whether the bubble is closed, so that all pieces are messages of our own accord."""
     tries: int = 0
     """How often the delivery was put off."""
+    refused: tuple[int, ...] = ()
+    """Cards and files that WeCom refused, so that they are said in words."""
 
 
 def read_progress(data: bytes) -> Progress:
@@ -84,20 +93,21 @@ def read_progress(data: bytes) -> Progress:
         return Progress()
 
 
-def parts_of(reply: str, level: int) -> list[str]:
-    """The parts of a reply, halved ``level`` times. The parts of one level are those of the one before, cut."""
-    parts = bot_parts(reply)
-    for step in range(1, level + 1):
-        parts = _halved(parts, step)
-    return parts
+class Upload(Protocol):
+    """Gives WeCom the bytes of a file."""
 
+    async def __call__(self, media: Media) -> tuple[str, Mapping[str, Any]]:
+        """The ``msgtype`` that shows it, and what belongs to that.
 
-def _halved(parts: list[str], step: int) -> list[str]:
-    return [piece for part in parts for piece in split(part, BOT_STREAM_LIMIT >> step, numbered=False)]
+        Raises:
+            FrameRefused: WeCom does not take it.
+            BotError: it is not known whether it does.
+        """
+        ...
 
 
 class Showing:
-    """Shows one reply. ``progress`` is what the next attempt must know, should this one fail."""
+    """Shows one reply, or sends one message. ``progress`` is what the next attempt must know, should this one fail."""
 
     def __init__(
         self,
@@ -108,6 +118,8 @@ class Showing:
         delivery: Delivery,
         address: Address,
         record: Record,
+        pace: MemberPace,
+        upload: Upload | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -116,6 +128,8 @@ class Showing:
         self._delivery = delivery
         self._address = address
         self._record = record
+        self._pace = pace
+        self._upload = upload
         self._clock = clock
         self._bubble = Bubble(
             line,
@@ -123,6 +137,7 @@ class Showing:
             delivery.turn,
             refresh_seconds=timing.refresh,
             window_seconds=timing.stream,
+            feedback_id=delivery.turn if delivery.attempt <= 1 and len(delivery.turn) <= _FEEDBACK_BYTES else "",
             clock=clock,
         )
         self.progress = read_progress(delivery.progress)
@@ -143,29 +158,81 @@ class Showing:
         if note := unsaid(turn):
             await self._withdraw(note)
             return
-        reply = text_of(turn.reply)
-        while self.progress.sent < len(parts := parts_of(reply, self.progress.level)):
+        while self.progress.sent < len(pieces := self._pieces(turn)):
+            piece = pieces[self.progress.sent]
             try:
-                await self._show(parts[self.progress.sent])
+                await self._show(piece)
             except FrameRefused as refused:
-                await self._make_way(refused, parts)
+                await self._make_way(refused, piece, pieces)
                 continue
             self.progress = msgspec.structs.replace(self.progress, sent=self.progress.sent + 1)
-            if self.progress.sent < len(parts):
+            if self.progress.sent < len(pieces):
                 await self._recorded()
 
     # --- the reply as it is -----------------------------------------------------------------
 
-    async def _show(self, part: str) -> None:
-        if self.progress.sent == 0 and not self.progress.proactive:
-            if self._bubble.left <= 0:
-                raise FrameRefused(STREAM_CLOSED, "a bubble that is too old")
-            await _patiently(lambda: self._finish(part))
+    def _pieces(self, turn: Turn) -> list[Piece]:
+        return pieces_of(
+            turn,
+            self._address,
+            level=self.progress.level,
+            refused=self.progress.refused,
+            answering=bool(self._address.req_id),
+        )
+
+    async def _show(self, piece: Piece) -> None:
+        match piece:
+            case Words(text) if self.progress.sent == 0 and not self.progress.proactive:
+                if self._bubble.left <= 0:
+                    raise FrameRefused(STREAM_CLOSED, "a bubble that is too old")
+                await self._in_budget(lambda: self._finish(text))
+            case Words(text):
+                await self._send("markdown", {"content": text})
+            case Card(card=card):
+                await self._reply("template_card", card)
+            case File(media=media):
+                if self._upload is None:
+                    raise FrameRefused(NOT_SENDABLE, "a file")
+                await self._reply(*await self._upload(media))
+
+    async def _reply(self, msgtype: str, inner: Mapping[str, Any]) -> None:
+        """A whole message: under the ``req_id`` of the person's, which takes several, or of our own accord."""
+        req_id = self._address.req_id
+        if not req_id:
+            await self._send(msgtype, inner)
             return
+        frame = respond_frame(req_id, msgtype, inner)
+        await self._in_budget(lambda: self._line.request(req_id, frame, CMD, wait_seconds=_WAIT))
+
+    async def _send(self, msgtype: str, inner: Mapping[str, Any]) -> None:
         req_id = new_req_id("aibot_send_msg")
-        chat_type = 2 if self._address.chat else 1
-        frame = send_markdown_frame(req_id, self._address.target, chat_type, part)
-        await _patiently(lambda: self._line.request(req_id, frame, "aibot_send_msg", wait_seconds=_WAIT))
+        frame = send_frame(req_id, self._address.target, 2 if self._address.chat else 1, msgtype, inner)
+        await self._in_budget(lambda: self._line.request(req_id, frame, "aibot_send_msg", wait_seconds=_WAIT))
+
+    async def _in_budget(self, send: Callable[[], Awaitable[object]]) -> None:
+        """Sends when the conversation may get another message; a refusal for frequency showed nothing, and is repeated.
+
+        Raises:
+            OverBudget: that takes too long for one attempt.
+        """
+        target, waited = self._address.target, 0.0
+        while True:
+            pause = self._pace.wait(target)
+            refusal: FrameRefused = OverBudget(pause)
+            if pause <= 0:
+                self._pace.sent(target)
+                try:
+                    await send()
+                except FrameRefused as refused:
+                    if refused.code not in SLOW_DOWN:
+                        raise
+                    pause, refusal = SLOW_DOWN[refused.code], refused
+                else:
+                    return
+            if waited + pause > _WAIT:
+                raise refusal
+            waited += pause
+            await asyncio.sleep(pause)
 
     async def _finish(self, part: str) -> None:
         for left in reversed(range(_BUBBLE_TRIES)):
@@ -177,23 +244,27 @@ class Showing:
             else:
                 return
 
-    async def _withdraw(self, note: str) -> None:
-        """Ends the bubble of a message that gets no answer of its own, if one may be open; shows nothing otherwise."""
+    async def _withdraw(self, words: str) -> None:
+        """Ends the bubble of a message that gets no answer here, if one may be open; shows nothing otherwise."""
         if self.progress.proactive or not (self._bubble.opened or self._delivery.attempt > 1):
             return
         try:
-            await self._finish(note)
+            await self._finish(words)
         except FrameRefused as refused:
             # It is closed already, or closes by itself: there is nothing that a person would miss.
             log.info("bubble_left_open", turn=self._delivery.turn, why=str(refused))
 
-    async def _make_way(self, refused: FrameRefused, parts: list[str]) -> None:
+    async def _make_way(self, refused: FrameRefused, piece: Piece, pieces: list[Piece]) -> None:
         """Changes what a refusal asks to be changed, or raises it."""
         progress = self.progress
-        if refused.code in TOO_LONG and progress.level < _LEVELS:
-            # The parts before this one were sent: count how many they are when halved.
+        if refused.code in SLOW_DOWN or refused.code in RECEIVER:
+            raise refused
+        if not isinstance(piece, Words):
+            self.progress = msgspec.structs.replace(progress, refused=(*progress.refused, piece.number))
+        elif refused.code in TOO_LONG and progress.level < _LEVELS:
+            # The pieces before this one were sent: count how many they are when halved.
             level = progress.level + 1
-            sent = len(_halved(parts[: progress.sent], level))
+            sent = len(halved(pieces[: progress.sent], level))
             self.progress = msgspec.structs.replace(progress, level=level, sent=sent)
         elif refused.code in _CLOSED and progress.sent == 0 and not progress.proactive:
             self.progress = msgspec.structs.replace(progress, proactive=True)
@@ -231,7 +302,7 @@ class Showing:
             elif wanted == painted:
                 pause = self._bubble.left
             else:
-                pause = self._bubble.due_in
+                pause = max(self._bubble.due_in, self._until_room())
                 if pause <= 0:
                     painted = wanted
                     if not await self._refreshed(text):
@@ -239,8 +310,14 @@ class Showing:
                     continue
             await news.wait(min(pause, self._bubble.left), end_only=wanted is not None and wanted != painted)
 
+    def _until_room(self) -> float:
+        """Seconds until a bubble may be opened: its first frame counts as a message, and so does its last."""
+        return 0.0 if self._bubble.opened else self._pace.wait(self._address.target, 2)
+
     async def _refreshed(self, text: str) -> bool:
         """Whether the bubble can go on."""
+        if not self._bubble.opened:
+            self._pace.sent(self._address.target)
         try:
             await self._bubble.refresh(text)
         except FrameRefused as refused:
@@ -254,26 +331,11 @@ class Showing:
     async def _close_early(self, text: str) -> None:
         self.progress = msgspec.structs.replace(self.progress, proactive=True)
         await self._recorded()
+        self._pace.sent(self._address.target)
         try:
             await self._bubble.finish(bot_stream_content(text + CONTINUED_LATER), wait_seconds=self._timing.refresh)
         except BotError as error:
             log.info("bubble_left_open", turn=self._delivery.turn, why=str(error))
-
-
-async def _patiently(send: Callable[[], Awaitable[None]]) -> None:
-    """Waits where a frequency limit says so: a refusal means that nothing was shown."""
-    waited = 0.0
-    while True:
-        try:
-            await send()
-        except FrameRefused as refused:
-            pause = SLOW_DOWN.get(refused.code)
-            if pause is None or waited + pause > _WAIT:
-                raise
-            waited += pause
-            await asyncio.sleep(pause)
-        else:
-            return
 
 
 class _News:

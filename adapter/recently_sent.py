@@ -56,13 +56,15 @@ class MemberPace:
         self._sent: TTLCache[str, deque[float]] = TTLCache(_MOST, 3600.0, clock)
         self._kept = max((count for count, _ in self._limits), default=1)
 
-    def wait(self, user: str) -> float:
-        """Seconds until the person may get another message; 0 if now."""
+    def wait(self, user: str, messages: int = 1) -> float:
+        """Seconds until the person may get that many more messages; 0 if now."""
         times = self._sent.get(user.lower())
         if times is None:
             return 0.0
         now = self._clock()
-        return max(0.0, *(times[-count] + span - now for count, span in self._limits if len(times) >= count), 0.0)
+        # The window must have let go of all but the latest ``full`` messages.
+        limits = ((max(1, count - messages + 1), span) for count, span in self._limits)
+        return max(0.0, *(times[-full] + span - now for full, span in limits if len(times) >= full), 0.0)
 
     def sent(self, user: str) -> None:
         """Counts a message that may have reached the person."""

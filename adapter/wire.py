@@ -9,7 +9,7 @@ text. The formats are those of DOC 90238 to 90241 (application), 100719, 101027 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 from xml.etree.ElementTree import ParseError
 from xml.sax.saxutils import escape
@@ -358,13 +358,32 @@ def pong_frame(req_id: str) -> str:
     return _frame("pong", req_id)
 
 
-def stream_frame(req_id: str, stream_id: str, content: str, finish: bool) -> str:
+def stream_frame(req_id: str, stream_id: str, content: str, finish: bool, feedback_id: str = "") -> str:
     """The whole text so far of a reply; ``req_id`` is that of the person's message.
 
     ``content`` is at most 20480 bytes and has a visible character (``render`` sees to both).
+    With ``feedback_id``, at most 256 bytes and in the first frame only, people may rate the reply.
     """
-    stream = {"id": stream_id, "finish": finish, "content": content}
+    stream: dict[str, Any] = {"id": stream_id, "finish": finish, "content": content}
+    if feedback_id:
+        stream["feedback"] = {"id": feedback_id}
     return _frame("aibot_respond_msg", req_id, {"msgtype": "stream", "stream": stream})
+
+
+def respond_frame(req_id: str, msgtype: str, inner: Mapping[str, Any]) -> str:
+    """A whole message in answer to a person's: ``template_card``, ``file``, ``image``, ``voice`` or ``video``."""
+    return _frame("aibot_respond_msg", req_id, {"msgtype": msgtype, msgtype: inner})
+
+
+def update_card_frame(req_id: str, card: Mapping[str, Any], userids: Sequence[str] = ()) -> str:
+    """What takes a touched card's place, under the ``req_id`` of the event, due within 5 s.
+
+    Args: ``userids`` only in groups: whose card changes.
+    """
+    body: dict[str, Any] = {"response_type": "update_template_card", "template_card": card}
+    if userids:
+        body["userids"] = userids
+    return _frame("aibot_respond_update_msg", req_id, body)
 
 
 def welcome_frame(req_id: str, text: str) -> str:
@@ -372,12 +391,13 @@ def welcome_frame(req_id: str, text: str) -> str:
     return _frame("aibot_respond_welcome_msg", req_id, {"msgtype": "text", "text": {"content": text}})
 
 
-def send_markdown_frame(req_id: str, chat_id: str, chat_type: int, content: str) -> str:
+def send_frame(req_id: str, chat_id: str, chat_type: int, msgtype: str, inner: Mapping[str, Any]) -> str:
     """A message of the bot's own accord, to a UserID or group id.
 
-    Args: ``chat_type`` 1 for a person, 2 for a group; ``content`` at most 20480 bytes.
+    Args: ``chat_type`` 1 for a person, 2 for a group; ``msgtype`` is ``markdown`` (at most 20480 bytes),
+        ``template_card``, ``file``, ``image``, ``voice`` or ``video``.
     """
-    body = {"chatid": chat_id, "chat_type": chat_type, "msgtype": "markdown", "markdown": {"content": content}}
+    body = {"chatid": chat_id, "chat_type": chat_type, "msgtype": msgtype, msgtype: inner}
     return _frame("aibot_send_msg", req_id, body)
 
 
@@ -479,6 +499,15 @@ class BotMessage(msgspec.Struct, frozen=True, kw_only=True):
     stream_id: str = ""
     """The stream that a refresh poll asks for (callback mode only)."""
     raw: Mapping[str, Any] = {}
+
+
+def bot_message_body(plain: bytes) -> dict[str, Any]:
+    """Reads the decrypted JSON of the callback mode, for :func:`parse_bot_message`.
+
+    Raises:
+        WireError: not a JSON object.
+    """
+    return _json_object(plain)
 
 
 def parse_bot_message(body: Mapping[str, Any]) -> BotMessage:

@@ -11,14 +11,17 @@ from adapter.bot_bubble import stream_id
 from adapter.bot_courier import BotCourier
 from adapter.bot_errors import AckMissing, BotError, ConnectionLost, FrameRefused
 from adapter.bot_line import BotLine
-from adapter.bot_showing import BotTiming, Progress, read_progress
+from adapter.bot_showing import BotTiming, Progress, Upload, read_progress
+from adapter.cards import CARD_TYPE, task_id
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
+from adapter.recently_sent import MemberPace
 from adapter.render import MERGED, bot_parts
 from adapter.translate import Address
 from adapter.unsaid import HANDED_OFF
 from adapter.wire import parse_frame
 from weconverse import Content, ConversationClient, Delivery, Part, Turn
+from weconverse.v1.conversation_pb2 import Choice, Media
 
 LONG = "\n\n".join(f"第{number}段。" + "字" * 3000 for number in range(6))
 
@@ -34,7 +37,8 @@ class ScriptedLine:
 
     async def request(self, req_id: str, frame: str, cmd: str, *, wait_seconds: float) -> None:
         body = parse_frame(frame).body
-        content = (body.get("stream") or body.get("markdown") or {})["content"]
+        inner = body.get("stream") or body[body["msgtype"]]
+        content = inner.get("content") or f"[{body['msgtype']}]"
         self.tried.append((cmd, content))
         step = self.script.popleft() if self.script else None
         if isinstance(step, int):
@@ -61,25 +65,41 @@ async def show(
     chat: str = "",
     attempt: int = 1,
     finish_reason: Turn.FinishReason.ValueType = Turn.STOP,
+    parts: list[Part] | None = None,
+    choices: list[Choice] | None = None,
+    req_id: str = "r1",
+    recipient: str | None = None,
+    pace: MemberPace | None = None,
+    upload: Upload | None = None,
 ) -> tuple[Outcome, list[Progress]]:
     courier = BotCourier(
         cast("ConversationClient", None),  # an ended turn needs no service
         cast("BotLine", line),
         Metrics(CollectorRegistry()),
         timing=BotTiming(),
+        pace=pace or MemberPace(0, 0),
+        upload=upload,
     )
-    address = Address(door="bot", user="lina", chat=chat, chat_type="group" if chat else "single", req_id="r1")
+    address = Address(door="bot", user="lina", chat=chat, chat_type="group" if chat else "single", req_id=req_id)
     delivery = Delivery(
-        turn="conversations/c/turns/1",
-        address=msgspec.json.encode(address),
+        turn=TURN,
+        address=b"" if recipient is not None else msgspec.json.encode(address),
         attempt=attempt,
         progress=progress,
-        ended_turn=Turn(reply=Content(parts=[Part(text=reply)] if reply else []), finish_reason=finish_reason),
+        ended_turn=Turn(
+            name=TURN,
+            reply=Content(parts=parts if parts is not None else [Part(text=reply)] if reply else []),
+            finish_reason=finish_reason,
+            choices=choices or [],
+        ),
+        pushed=recipient is not None,
+        recipient=recipient or "",
     )
     records = Records()
     return await courier.deliver(delivery, records), records.all
 
 
+TURN = "conversations/c/turns/1"
 RESPOND, SEND = "aibot_respond_msg", "aibot_send_msg"
 
 
@@ -87,7 +107,21 @@ async def test_an_ended_turn_is_one_finished_frame_of_the_turns_own_stream() -> 
     line = ScriptedLine()
     assert (await show(line, "答案"))[0] == Delivered()
     assert line.taken == [(RESPOND, "答案")]
-    assert line.bodies[0]["stream"] == {"id": stream_id("conversations/c/turns/1"), "finish": True, "content": "答案"}
+    assert line.bodies[0]["stream"] == {
+        "id": stream_id(TURN),
+        "finish": True,
+        "content": "答案",
+        "feedback": {"id": TURN},
+    }
+
+
+async def test_only_the_first_frame_of_the_first_attempt_asks_for_a_rating() -> None:
+    line = ScriptedLine(AckMissing("x"))
+    await show(line, "答案")
+    assert [body["stream"].get("feedback") for body in line.bodies] == [None], "the one that was lost had it"
+    again = ScriptedLine()
+    await show(again, "答案", attempt=2)
+    assert "feedback" not in again.bodies[0]["stream"]
 
 
 @pytest.mark.parametrize("code", [846605, 846608, 600039])
@@ -186,3 +220,171 @@ async def test_a_bubble_that_cannot_be_ended_needs_no_message(code: int) -> None
 async def test_an_end_that_was_not_acknowledged_is_tried_later() -> None:
     line = ScriptedLine(*[ConnectionLost("x")] * 3)
     assert isinstance((await show(line, "", finish_reason=Turn.MERGED, attempt=2))[0], Retry)
+
+
+# --- cards, files, choices ----------------------------------------------------------------
+
+NOTICE: dict[str, Any] = {
+    "card_type": "text_notice",
+    "main_title": {"title": "审批通过"},
+    "card_action": {"type": 1, "url": "https://example.com"},
+}
+CHOICES = [Choice(label="查余额", text="查询余额"), Choice(label="人工", text="转人工")]
+
+
+def card(value: dict[str, Any] | None = None) -> Part:
+    return Part(media=Media(mime_type=CARD_TYPE, inline_data=msgspec.json.encode(value or NOTICE)))
+
+
+async def test_choices_are_a_card_behind_the_ended_bubble() -> None:
+    line = ScriptedLine()
+    outcome, records = await show(line, "请选择业务", choices=CHOICES)
+    assert outcome == Delivered()
+    assert [(body["msgtype"]) for body in line.bodies] == ["stream", "template_card"]
+    assert [cmd for cmd, _ in line.taken] == [RESPOND, RESPOND], "both under the req_id of the question"
+    sent = line.bodies[1]["template_card"]
+    assert (sent["task_id"], [button["key"] for button in sent["button_list"]]) == (
+        task_id(TURN),
+        ["查询余额", "转人工"],
+    )
+    assert records[0].sent == 1, "the next attempt sends the card alone"
+    resumed = ScriptedLine()
+    await show(resumed, "请选择业务", choices=CHOICES, progress=msgspec.json.encode(records[0]), attempt=2)
+    assert [body["msgtype"] for body in resumed.bodies] == ["template_card"]
+
+
+@pytest.mark.parametrize("code", [846605, 42045, 600039, 12345])
+async def test_a_refused_card_is_said_in_words(code: int) -> None:
+    line = ScriptedLine(None, code)
+    outcome, records = await show(line, "请选择业务", choices=CHOICES)
+    assert outcome == Delivered()
+    assert [content for _, content in line.taken] == [
+        "请选择业务",
+        "您可以直接回复：\n• 查询余额（查余额）\n• 转人工（人工）",
+    ]
+    assert records[-1].refused == (0,), "and the next attempt knows"
+
+
+async def test_what_answers_no_message_goes_of_our_own_accord() -> None:
+    line = ScriptedLine()
+    assert (await show(line, "请选择业务", choices=CHOICES, req_id=""))[0] == Delivered()
+    assert [(cmd, body["msgtype"]) for (cmd, _), body in zip(line.taken, line.bodies, strict=True)] == [
+        (SEND, "markdown"),
+        (SEND, "template_card"),
+    ]
+    group = ScriptedLine()  # cards of our own accord are for single chats only
+    assert (await show(group, "请选择业务", choices=CHOICES, req_id="", chat="g1"))[0] == Delivered()
+    assert [content for _, content in group.taken] == [
+        "请选择业务\n\n您可以直接回复：\n• 查询余额（查余额）\n• 转人工（人工）"
+    ]
+
+
+async def test_a_reply_of_texts_and_cards_keeps_its_order() -> None:
+    line = ScriptedLine()
+    parts = [Part(text="第一"), card(), Part(text="第二"), Part(text="第三"), card({"card_type": "?"})]
+    assert (await show(line, "", parts=parts))[0] == Delivered()
+    assert [content for _, content in line.taken] == ["第一", "[template_card]", "第二\n第三\n[卡片]"]
+
+
+async def test_a_reply_without_a_text_still_ends_the_bubble() -> None:
+    line = ScriptedLine()
+    assert (await show(line, "", parts=[card()]))[0] == Delivered()
+    assert [body["msgtype"] for body in line.bodies] == ["stream", "template_card"]
+    assert line.bodies[0]["stream"]["finish"]
+
+
+class Uploads:
+    def __init__(self, error: BotError | None = None) -> None:
+        self.error = error
+        self.names: list[str] = []
+
+    async def __call__(self, media: Media) -> tuple[str, dict[str, Any]]:
+        self.names.append(media.display_name)
+        if self.error is not None:
+            raise self.error
+        return "file", {"media_id": f"m-{media.display_name}"}
+
+
+def file(name: str = "表.xlsx", **more: Any) -> Part:
+    return Part(media=Media(mime_type="application/octet-stream", display_name=name, **more))
+
+
+async def test_files_are_uploaded_and_shown_where_they_stand() -> None:
+    line, uploads = ScriptedLine(), Uploads()
+    parts = [Part(text="见附件"), file(inline_data=b"12345678"), Part(text="完")]
+    assert (await show(line, "", parts=parts, upload=uploads))[0] == Delivered()
+    assert [(cmd, content) for cmd, content in line.taken] == [
+        (RESPOND, "见附件"),
+        (RESPOND, "[file]"),
+        (SEND, "完"),
+    ]
+    assert line.bodies[1]["file"] == {"media_id": "m-表.xlsx"}
+
+
+@pytest.mark.parametrize(
+    ("media", "words"),
+    [({"inline_data": b"x"}, "（表.xlsx没能发送成功。）"), ({"uri": "https://e.cn/a"}, "[表.xlsx](https://e.cn/a)")],
+)
+async def test_a_file_that_cannot_be_sent_is_said(media: dict[str, Any], words: str) -> None:
+    for upload in (None, Uploads(FrameRefused(40007, "upload"))):
+        line = ScriptedLine()
+        assert (await show(line, "", parts=[Part(text="见"), file(**media)], upload=upload))[0] == Delivered()
+        assert [content for _, content in line.taken] == ["见", words]
+    line = ScriptedLine()
+    outcome, _ = await show(line, "", parts=[Part(text="见"), file(**media)], upload=Uploads(ConnectionLost("x")))
+    assert isinstance(outcome, Retry)
+
+
+# --- messages of our own accord ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("recipient", "chat_type"), [("user:LiNa", 1), ("chat:wrAbC", 2)])
+async def test_a_push_goes_to_a_person_or_a_group(recipient: str, chat_type: int) -> None:
+    line = ScriptedLine()
+    assert (await show(line, LONG, recipient=recipient))[0] == Delivered()
+    assert [content for _, content in line.taken] == bot_parts(LONG)
+    assert {cmd for cmd, _ in line.taken} == {SEND}
+    assert {(body["chatid"], body["chat_type"]) for body in line.bodies} == {(recipient.partition(":")[2], chat_type)}
+
+
+async def test_a_pushed_card_or_file_needs_no_text() -> None:
+    line = ScriptedLine()
+    parts = [card(), file(inline_data=b"12345678")]
+    assert (await show(line, "", parts=parts, recipient="user:lina", upload=Uploads()))[0] == Delivered()
+    assert [body["msgtype"] for body in line.bodies] == ["template_card", "file"]
+    group = ScriptedLine()
+    assert (await show(group, "", parts=[card()], recipient="chat:g"))[0] == Delivered()
+    assert [content for _, content in group.taken] == ["【审批通过】\nhttps://example.com"]
+
+
+async def test_a_push_to_who_never_wrote_says_what_has_to_happen_first() -> None:
+    outcome, _ = await show(ScriptedLine(93006), "早", recipient="user:lina")
+    assert isinstance(outcome, Undeliverable)
+    assert "93006" in outcome.detail
+    assert "has to write first" in outcome.detail
+
+
+@pytest.mark.parametrize("recipient", ["", "lina", "user:", "mail:lina"])
+async def test_a_push_to_nobody_is_undeliverable(recipient: str) -> None:
+    outcome, _ = await show(ScriptedLine(), "早", recipient=recipient)
+    assert outcome == Undeliverable("recipient: is neither user:USERID nor chat:CHATID")
+
+
+# --- how often ---------------------------------------------------------------------------
+
+
+async def test_what_is_beyond_our_own_limit_waits_and_is_not_lost() -> None:
+    now = 0.0
+    pace = MemberPace(0, 2, clock=lambda: now)
+    line = ScriptedLine()
+    outcome, _ = await show(line, LONG, pace=pace)
+    assert isinstance(outcome, Retry)
+    assert outcome.after == 1800.0, "the longest pause"
+    assert len(line.tried) == 2, "nothing was tried that WeCom would refuse"
+    now, done = 3600.0, ScriptedLine()
+    resumed, _ = await show(done, LONG, pace=pace, progress=outcome.progress, attempt=2)
+    while isinstance(resumed, Retry):
+        now += 3600.0
+        resumed, _ = await show(done, LONG, pace=pace, progress=resumed.progress, attempt=2)
+    assert resumed == Delivered()
+    assert [content for _, content in (*line.taken, *done.taken)] == bot_parts(LONG)

@@ -281,7 +281,7 @@ def test_frames_as_documented() -> None:
     assert json.loads(wire.welcome_frame("r", "您好")) == {
         "cmd": "aibot_respond_welcome_msg", "headers": {"req_id": "r"},
         "body": {"msgtype": "text", "text": {"content": "您好"}}}  # fmt: skip
-    assert json.loads(wire.send_markdown_frame("r", "c", 2, "**x**")) == {
+    assert json.loads(wire.send_frame("r", "c", 2, "markdown", {"content": "**x**"})) == {
         "cmd": "aibot_send_msg", "headers": {"req_id": "r"},
         "body": {"chatid": "c", "chat_type": 2, "msgtype": "markdown", "markdown": {"content": "**x**"}}}  # fmt: skip
     assert json.loads(wire.ack_frame("r", 0, "ok")) == {"headers": {"req_id": "r"}, "errcode": 0, "errmsg": "ok"}
@@ -298,7 +298,7 @@ def test_command_names_equal_the_official_client() -> None:
         wire.ping_frame("r"),
         wire.stream_frame("r", "s", "x", True),
         wire.welcome_frame("r", "x"),
-        wire.send_markdown_frame("r", "c", 1, "x"),
+        wire.send_frame("r", "c", 1, "markdown", {"content": "x"}),
         wire.callback_frame("r", {}),
         wire.event_frame("r", {}),
     ]

@@ -67,6 +67,8 @@ bot_id = "aibSimulatorBot0001"
 secret = "simulator-bot-secret-0123456789abcdefghijkl"
 name = "小助手"
 kicked_pause_seconds = 2.0
+conversation_messages_per_minute = 0
+conversation_messages_per_hour = 0
 heartbeat_seconds = 2.0
 """
 
