@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -19,7 +19,6 @@ from adapter.api_errors import (
     BUSY_CODES,
     TOKEN_CODES,
     CredentialRefused,
-    ReceiverRefused,
     RequestRefused,
     SlowDown,
     WeComError,
@@ -45,6 +44,7 @@ _MEDIA_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock
 _UPLOAD_SECONDS: Final = 60.0
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _TOO_LARGE_CODES: Final = frozenset({830002, 45001})
+_SENDS: Final = frozenset({"message/send", "appchat/send"})
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """What aiohttp raises before a byte of the request has left."""
 
@@ -55,10 +55,21 @@ class Answer(msgspec.Struct):
     errcode: int = 0
 
 
-class _Answer(Answer):
+class _SendAnswer(Answer):
     msgid: str = ""
     invaliduser: str | None = ""
+    invalidparty: str | None = ""
+    invalidtag: str | None = ""
     unlicenseduser: str | None = ""
+
+
+class Sent(NamedTuple):
+    """What WeCom says of a message that it took."""
+
+    msgid: str
+    """For taking it back; empty where WeCom gives none, as it may for groups."""
+    missed: bool
+    """Whether some of the receivers do not get it: gone, out of the application's sight, or without a licence."""
 
 
 class _TokenAnswer(Answer):
@@ -74,39 +85,7 @@ class _Downloaded(Answer):
     file: Fetched = Fetched(b"")
 
 
-class _Content(msgspec.Struct):
-    content: str
-
-
-# The order of the fields is part of the promise: WeCom's duplicate check compares the request as a whole,
-# so the same part must be the same bytes in every attempt and every release that may recover it.
-class _TextMessage(msgspec.Struct, tag_field="msgtype", tag="text"):
-    touser: str
-    agentid: int
-    text: _Content
-    enable_duplicate_check: int
-    duplicate_check_interval: int
-
-
-class _MarkdownMessage(msgspec.Struct, tag_field="msgtype", tag="markdown"):
-    touser: str
-    agentid: int
-    markdown: _Content
-    enable_duplicate_check: int
-    duplicate_check_interval: int
-
-
 _T = TypeVar("_T", bound=Answer)
-
-
-def encode_text(to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int) -> bytes:
-    """The request of a text message. Equal arguments give equal bytes; UTF-8 without escapes (DOC 90313, 40033)."""
-    return msgspec.json.encode(_TextMessage(to_user, agent_id, _Content(content), int(duplicate_check), interval))
-
-
-def encode_markdown(to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int) -> bytes:
-    """The request of a markdown message. Equal arguments give equal bytes."""
-    return msgspec.json.encode(_MarkdownMessage(to_user, agent_id, _Content(content), int(duplicate_check), interval))
 
 
 class WeComApi:
@@ -142,33 +121,45 @@ class WeComApi:
             wrong_secret_pause=wrong_secret_pause,
             changes=lambda: secret.changes,
         )
-        self._slow_until = 0.0
+        self._slow_until: dict[str, float] = {}
         self._slow_code = 0
 
     async def aclose(self) -> None:
         """Ends a renewal of the token under way."""
         await self._token.aclose()
 
-    async def send_text(
-        self, to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int = 600
-    ) -> str:
-        """Sends a text of at most 2,048 bytes and returns WeCom's id of the message.
+    async def send(self, call: str, body: bytes, *, repeatable: bool) -> Sent:
+        """Sends a message.
 
-        Args: with ``duplicate_check`` WeCom suppresses an equal request within ``interval`` seconds,
-            so that a repetition is harmless; without it a request whose fate is unknown is not repeated.
+        Args:
+            call: ``message/send`` or ``appchat/send``.
+            body: the request; see :mod:`adapter.app_messages`.
+            repeatable: whether WeCom suppresses an equal request, so that a repetition is harmless;
+                without, a request whose fate is unknown is not repeated.
 
         Raises:
             WeComError: the message was not sent, or (``WeComUnreachable.maybe_done``) nobody knows.
         """
-        body = encode_text(to_user, agent_id, content, duplicate_check=duplicate_check, interval=interval)
-        return await self._send(body, repeatable=duplicate_check)
+        slow = self._slow_until.get(call, 0.0) - self._clock()
+        if slow > 0:
+            raise SlowDown(self._slow_code, call, slow)
+        with self._metrics.send_seconds.time():
+            try:
+                answer = await self.call(call, body, _SendAnswer, repeatable=repeatable)
+            except SlowDown as slow_down:
+                self._slow_until[call] = self._clock() + (slow_down.retry_after or 0.0)
+                self._slow_code = slow_down.code
+                raise
+        missed = (answer.invaliduser, answer.invalidparty, answer.invalidtag, answer.unlicenseduser)
+        return Sent(answer.msgid, any(missed))
 
-    async def send_markdown(
-        self, to_user: str, agent_id: int, content: str, *, duplicate_check: bool, interval: int = 600
-    ) -> str:
-        """Sends Markdown of at most 2,048 bytes; otherwise as :meth:`send_text`."""
-        body = encode_markdown(to_user, agent_id, content, duplicate_check=duplicate_check, interval=interval)
-        return await self._send(body, repeatable=duplicate_check)
+    async def recall(self, msgid: str) -> None:
+        """Takes a message of the last 24 hours back, from everybody who got it (DOC 94867).
+
+        Raises:
+            WeComError: it was not taken back.
+        """
+        await self.call("message/recall", msgspec.json.encode({"msgid": msgid}), Answer, repeatable=True)
 
     async def get(self, call: str, query: Mapping[str, str], answer: type[_T], *, most: int = _MAX_ANSWER_BYTES) -> _T:
         """Reads something: a GET of ``call``, the path below ``cgi-bin/``, with the token care of every request.
@@ -276,26 +267,6 @@ class WeComApi:
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
             raise WeComUnreachable(f"media/get: {type(error).__name__}", maybe_done=True) from None
 
-    async def _send(self, body: bytes, *, repeatable: bool) -> str:
-        slow = self._slow_until - self._clock()
-        if slow > 0:
-            raise SlowDown(self._slow_code, "message/send", slow)
-        with self._metrics.send_seconds.time():
-            try:
-                answer = await self._with_token(
-                    "message/send",
-                    lambda token: self._request("POST", "message/send", {"access_token": token}, body, _Answer),
-                    repeatable=repeatable,
-                )
-            except SlowDown as slow_down:
-                self._slow_until = self._clock() + (slow_down.retry_after or 0.0)
-                self._slow_code = slow_down.code
-                raise
-        # One receiver: "partly failed" is failed. WeCom answers 0 then, and names the person (DOC 90236).
-        if answer.invaliduser or answer.unlicenseduser:
-            raise ReceiverRefused(81013, "message/send")
-        return answer.msgid
-
     async def _with_token(self, call: str, request: Callable[[str], Awaitable[_T]], *, repeatable: bool) -> _T:
         token = await self._token.current()
         try:
@@ -340,7 +311,7 @@ class WeComApi:
                 if left == 0 or (unreachable.maybe_done and not repeatable):
                     raise WeComUnreachable(str(unreachable), maybe_done=suspect or unreachable.maybe_done) from None
                 suspect = suspect or unreachable.maybe_done
-                if suspect and call == "message/send":
+                if suspect and call in _SENDS:
                     self._metrics.resend_suspect.labels("app").inc()
             else:
                 if answer.errcode == 0:

@@ -69,8 +69,14 @@ BUSY_CODES: Final = frozenset({-1, 6000})
 _SLOW_DOWN: Final = {45009: 60.0, 45033: 2.0}
 # 45009 blocks for as long as its window, and the shortest window is a minute; 45033 is about requests at one time.
 
-_RECEIVER: Final = frozenset({40003, 46004, 60011, 60021, 60111, 81013, 82001, 50002})
-_CONTENT: Final = frozenset({40008, 40033, 40058, 44004, 45002, 82004, 85002})
+_GROUP: Final = frozenset({40050, 49008, *range(86001, 86009)})
+"""A group that is gone, or that another application created."""
+_RECEIVER: Final = frozenset({40003, 46004, 60011, 60021, 60111, 81013, 82001, 82002, 82003, 50002}) | _GROUP
+_CARD: Final = frozenset(range(42014, 42052))
+"""A template card that breaks a rule (DOC 90313)."""
+_CONTENT: Final = (
+    frozenset({40007, 40008, 40033, 40058, 40074, 44004, 45001, 45002, 45007, 45008, 82004, 85002}) | _CARD
+)
 _OPERATOR: Final = frozenset({40013, 40056, 40082, 45031, 48002, 50003, 60020, 301002})
 
 _OPERATOR_WAIT: Final = 60.0

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from adapter.api import WeComApi, encode_markdown, encode_text
+from adapter.api import Sent, WeComApi
 from adapter.api_errors import (
     ContentRefused,
     CredentialRefused,
@@ -25,6 +25,7 @@ from adapter.api_errors import (
     WeComError,
     WeComUnreachable,
 )
+from adapter.app_messages import Receiver, encode, markdown, text, to_user
 from adapter.backoff import Backoff
 from adapter.metrics import Metrics
 from adapter.recently_sent import MemberPace, RecentlySent
@@ -86,7 +87,8 @@ class Api:
         self.registry = registry
 
     async def send(self, content: str = "你好", *, check: bool = True) -> str:
-        return await self.api.send_text("zhangwei", 1000002, content, duplicate_check=check)
+        body = encode(text(content), to_user("zhangwei"), 1000002, duplicate_check=check, interval=600)
+        return (await self.api.send("message/send", body, repeatable=check)).msgid
 
 
 @asynccontextmanager
@@ -261,9 +263,10 @@ async def test_a_frequency_limit_holds_the_other_sends_back_too(code: int, pause
     [
         ({"errcode": 81013}, ReceiverRefused),
         ({"errcode": 60111}, ReceiverRefused),
-        ({"errcode": 0, "msgid": "x", "invaliduser": "zhangwei"}, ReceiverRefused),
-        ({"errcode": 0, "msgid": "x", "unlicenseduser": "zhangwei"}, ReceiverRefused),
+        ({"errcode": 86008}, ReceiverRefused),
         ({"errcode": 45002}, ContentRefused),
+        ({"errcode": 42045}, ContentRefused),
+        ({"errcode": 40007}, ContentRefused),
         ({"errcode": 85002}, ContentRefused),
         ({"errcode": 60020}, CredentialRefused),
         ({"errcode": 301002}, CredentialRefused),
@@ -277,6 +280,15 @@ async def test_refusals_have_types(answer: dict[str, object], kind: type[WeComEr
             await wecom.send()
         assert type(refused.value) is kind
         assert len(wecom.platform.bodies) == 1
+
+
+@pytest.mark.parametrize("field", ["invaliduser", "invalidparty", "invalidtag", "unlicenseduser"])
+async def test_receivers_that_were_missed_are_told_of(field: str) -> None:
+    async with connected() as wecom:
+        wecom.platform.send_answers.append({"errcode": 0, "msgid": "x", field: "somebody"})
+        assert await wecom.api.send("message/send", b"{}", repeatable=True) == Sent("x", missed=True)
+        wecom.platform.send_answers.append({"errcode": 0, "msgid": "y", field: ""})
+        assert await wecom.api.send("message/send", b"{}", repeatable=True) == Sent("y", missed=False)
 
 
 async def test_neither_token_nor_secret_nor_text_is_logged_or_raised(caplog: pytest.LogCaptureFixture) -> None:
@@ -303,22 +315,23 @@ async def test_neither_token_nor_secret_nor_text_is_logged_or_raised(caplog: pyt
 
 @given(content=st.text(), user=st.text(min_size=1), check=st.booleans())
 def test_the_same_part_is_the_same_bytes(content: str, user: str, check: bool) -> None:
-    content, user = (text.encode("utf-8", "replace").decode() for text in (content, user))
-    for encode, kind in ((encode_text, "text"), (encode_markdown, "markdown")):
-        first = encode(user, 7, content, duplicate_check=check, interval=600)
-        assert first == encode(user, 7, content, duplicate_check=check, interval=600)
-        assert msgspec.json.decode(first) == {
-            "msgtype": kind,
-            "touser": user,
-            "agentid": 7,
-            kind: {"content": content},
-            "enable_duplicate_check": int(check),
-            "duplicate_check_interval": 600,
-        }
+    content, user = (words.encode("utf-8", "replace").decode() for words in (content, user))
+    for make, kind in ((text, "text"), (markdown, "markdown")):
+        first = encode(make(content), to_user(user), 7, duplicate_check=check, interval=600)
+        assert first == encode(make(content), Receiver({"touser": user}), 7, duplicate_check=check, interval=600)
+        # In this order: see the promise of encode.
+        assert list(msgspec.json.decode(first).items()) == [
+            ("msgtype", kind),
+            ("touser", user),
+            ("agentid", 7),
+            (kind, {"content": content}),
+            ("enable_duplicate_check", int(check)),
+            ("duplicate_check_interval", 600),
+        ]
 
 
 def test_chinese_travels_unescaped() -> None:
-    assert "你好".encode() in encode_text("u", 1, "你好", duplicate_check=True, interval=600)
+    assert "你好".encode() in encode(text("你好"), to_user("u"), 1, duplicate_check=True, interval=600)
 
 
 def test_equal_bodies_of_other_turns_are_remembered_for_the_interval() -> None:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from adapter.api import WeComApi
+from adapter import api
 from adapter.api_errors import CredentialRefused, ReceiverRefused, SlowDown, WeComError, WeComUnreachable
-from adapter.app_courier import AppCourier, Progress, read_progress
+from adapter.app_courier import AppCourier
+from adapter.app_sending import Outlet, Progress, read_progress
 from adapter.backoff import Backoff
-from adapter.bot_showing import parts_of
+from adapter.bot_pieces import Words, pieces_of
 from adapter.delivery import Lease
 from adapter.metrics import Metrics
 from adapter.outcome import Courier, Delivered, Outcome, Record, Retry, Undeliverable
@@ -40,9 +41,11 @@ class Sent:
         self.lose_answers = 0
         self._seen: set[str] = set()
 
-    async def send_text(
-        self, _user: str, _agent: int, content: str, *, duplicate_check: bool, interval: int = 600
-    ) -> str:
+    async def send(self, call: str, body: bytes, *, repeatable: bool) -> api.Sent:
+        request = msgspec.json.decode(body)
+        duplicate_check = bool(request.get("enable_duplicate_check"))
+        assert (call, repeatable) == ("message/send", duplicate_check)
+        content = request[request["msgtype"]]["content"]
         self.tried.append((content, duplicate_check))
         if self.errors and (error := self.errors.pop(0)) is not None:
             raise error
@@ -55,22 +58,22 @@ class Sent:
         if self.lose_answers:
             self.lose_answers -= 1
             raise WeComUnreachable("lost", maybe_done=True)
-        return "m"
-
-    send_markdown = send_text
+        return api.Sent("m", missed=False)
 
 
 def courier_for(sent: Sent, recently: RecentlySent | None = None) -> AppCourier:
-    return AppCourier(
-        cast("WeComApi", sent),
-        Metrics(CollectorRegistry()),
+    outlet = Outlet(
+        api=cast("api.WeComApi", sent),
+        metrics=Metrics(CollectorRegistry()),
         agent_id=7,
-        reply_type="text",
-        duplicate_check_seconds=600,
+        interval=600,
         sent=recently or RecentlySent(600),
         pace=MemberPace(0, 0),
-        longest_pause=100.0,
+        group_pace=MemberPace(0, 0),
+        markdown=False,
+        cards=True,
     )
+    return AppCourier(outlet, longest_pause=100.0)
 
 
 def delivery_of(reply: str, *, turn: str = "1", attempt: int = 1, progress: bytes = b"") -> Delivery:
@@ -201,8 +204,10 @@ async def test_a_foreign_address_is_undeliverable() -> None:
 @given(st.integers(min_value=0, max_value=4), st.text(alphabet="字a\n。 ", max_size=200), st.integers(1, 400))
 def test_halved_parts_are_cuts_of_the_parts_before(level: int, text: str, repeat: int) -> None:
     reply = f"开头{text}" * repeat
-    parts = parts_of(reply, level)
-    assert parts
+    turn = Turn(reply=Content(parts=[Part(text=reply)]))
+    pieces = pieces_of(turn, Address(door="bot", user="u"), level=level)
+    parts = [piece.text for piece in pieces if isinstance(piece, Words)]
+    assert len(parts) == len(pieces) > 0
     if level:
         assert all(len(part.encode()) <= BOT_STREAM_LIMIT >> level for part in parts)
 
