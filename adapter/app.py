@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 import grpc
+import msgspec
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -27,7 +28,8 @@ from adapter.media import Fetching
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading, watched
 from adapter.room import Room
-from adapter.settings import MediaSettings, ServerSettings, Settings, accounts, assistants, check
+from adapter.settings import MediaSettings, ServerSettings, Settings, accounts, assistants, check, rules_of
+from adapter.sources import Sources, sources_of
 from program.binding import refusal
 from program.health import Health
 from program.operations import serving
@@ -68,7 +70,24 @@ def plan(settings: Settings) -> Iterator[str]:
         yield f"application {name}: agent {app.agent_id}, callbacks at {settings.listen.address}/wecom/app/{name}"
     for name in settings.bots:
         yield f"bot {name}: long connection to {settings.wecom.socket_base}"
+    for _, name, account in accounts(settings):
+        yield from _said_of(settings, name, account)
+    if settings.sources.mode != "off":
+        yield f"callbacks from elsewhere: {'refused' if settings.sources.mode == 'enforce' else 'counted and named'}"
     yield f"service: {settings.server.target}"
+
+
+def _said_of(settings: Settings, name: str, account: msgspec.Struct) -> Iterator[str]:
+    """Who may use an account, and who answers them."""
+    rules, answering = rules_of(account), list(assistants(account))
+    if rules:
+        through = settings.directory.app or name
+        asked = any(rule.departments or rule.tags for rule in rules)
+        reading = f", with the directory as {through} sees it" if asked else ""
+        others = "" if rules[-1].everyone else "; everybody else is refused"
+        yield f"access to {name}: {len(rules)} {'rule' if len(rules) == 1 else 'rules'}{reading}{others}"
+    if answering:
+        yield f"assistants of {name}: {', '.join(answering)}"
 
 
 def _check_address(field: str, address: str, *, allowed: bool) -> None:
@@ -105,13 +124,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         client = await stack.enter_async_context(_client(settings.server))
         session = await stack.enter_async_context(_http(settings))
         apis = _apis(stack, settings, session, metrics)
+        sources = sources_of(settings.sources, apis, metrics, health)
         rereading = Rereading(watched(settings), metrics, seconds=settings.secrets.reread_seconds)
         shared = Shared(
             settings,
             client,
             session,
             metrics,
-            _gate(settings, metrics),
+            _gate(settings, metrics, sources),
             stack,
             settings.delivery.instance or f"{socket.gethostname()[:48]}-{os.getpid()}",
             settings.privacy.pseudonym_key.reveal().encode(),
@@ -125,15 +145,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         port = await _callbacks(stack, settings, routes)
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(_look(client, settings, health), name="look at the service")
-            rereading_files = group.create_task(rereading.run(), name="reread secrets")
+            keeping = [group.create_task(rereading.run(), name="reread secrets")]
+            if sources is not None:
+                keeping.append(group.create_task(sources.run(), name="addresses of WeCom"))
             at_work = [(account, group.create_task(_run(account))) for account in doors]
             health.mark(_LISTENING, ready=True)
             try:
                 yield Running(port.number if port else 0, operations_port)
             finally:
                 health.mark(_LISTENING, ready=False)
-                looking.cancel()
-                rereading_files.cancel()
+                for task in (looking, *keeping):
+                    task.cancel()
                 # Callbacks and deliveries end beside each other: all of it has one time to end in.
                 if port is not None:
                     group.create_task(port.aclose())
@@ -205,13 +227,14 @@ def _apis(
     return apis
 
 
-def _gate(settings: Settings, metrics: Metrics) -> Gate:
+def _gate(settings: Settings, metrics: Metrics, sources: Sources | None) -> Gate:
     listen = settings.listen
     return Gate(
         metrics,
         max_body_bytes=listen.max_body_bytes,
         body_seconds=listen.body_seconds,
         window_seconds=listen.timestamp_window_seconds,
+        origins=sources,
     )
 
 

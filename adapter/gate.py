@@ -1,13 +1,13 @@
 """Lets genuine callbacks in: what every door that WeCom calls has in common.
 
-Everything is internet-facing. The checks go from cheap to dear: size, time to arrive,
+Everything is internet-facing. The checks go from cheap to dear: source, size, time to arrive,
 age, form, signature, cipher. All failures of the envelope look the same from outside.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import structlog
 from aiohttp import web
@@ -38,6 +38,19 @@ class Seal(Protocol):
         ...
 
 
+class Origins(Protocol):
+    """Knows from where callbacks may come; see :class:`adapter.sources.Sources`."""
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the others are refused."""
+        ...
+
+    def verdict(self, request: web.BaseRequest) -> Literal["allowed", "elsewhere", "before_list"]:
+        """Where a request comes from; ``before_list``: nobody can say yet."""
+        ...
+
+
 class Opened(NamedTuple):
     """A genuine callback: what was inside, and what a reply to it must repeat."""
 
@@ -65,9 +78,13 @@ class Gate:
         max_body_bytes: int = 64 * 1024,
         body_seconds: float = 2.0,
         window_seconds: float = 600.0,
+        origins: Origins | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Args: ``window_seconds`` by which a callback's time may differ from ``clock`` (POSIX seconds)."""
+        """Args: ``window_seconds`` by which a callback's time may differ from ``clock`` (POSIX seconds);
+        without ``origins`` callbacks may come from everywhere.
+        """
+        self._origins = origins
         self._rejects = metrics.callback_rejects
         self._observe = metrics.callback_ack_seconds.observe
         self._max_body_bytes = max_body_bytes
@@ -96,6 +113,7 @@ class Gate:
         Raises:
             EnvelopeError, Rejected: it is not WeCom that asks.
         """
+        self._check_origin(request)
         signature, timestamp, nonce = self._signed(request.query)
         plain = seal.verify_url(signature, timestamp, nonce, request.query.get("echostr", ""))
         return web.Response(body=plain, content_type="text/plain")
@@ -110,7 +128,17 @@ class Gate:
         signature, timestamp, nonce = self._signed(request.query)
         return Opened(seal.open(signature, timestamp, nonce, parse_envelope(body).encrypted), timestamp, nonce)
 
+    def _check_origin(self, request: web.Request) -> None:
+        """Refuses who comes from elsewhere, before anything of the body is read."""
+        if self._origins is None:
+            return
+        verdict = self._origins.verdict(request)
+        if self._origins.enforced and verdict != "allowed":
+            # While there is no list yet, WeCom is asked to come again rather than turned away.
+            raise Rejected(503 if verdict == "before_list" else 403, "source")
+
     async def _body(self, request: web.Request) -> bytes:
+        self._check_origin(request)
         # A packed body has no size that could be checked before unpacking it, and WeCom sends none.
         packed = request.headers.get("Content-Encoding", "identity").lower() != "identity"
         if packed or (request.content_length or 0) > self._max_body_bytes:
@@ -147,6 +175,6 @@ class Gate:
             self._quiet_until = self._clock() + _QUIET
             log.info("callback_rejected", reason=rejected.reason, **facts)
         response = web.Response(status=rejected.status)
-        if rejected.status in (408, 413):
+        if rejected.status in (408, 413) or rejected.reason == "source":
             response.force_close()  # the rest of the body is not worth reading
         return response
