@@ -4,11 +4,6 @@ Callbacks go out in the order in which they arise, but each on its own: two may 
 each other, as they may from the platform.
 """
 
-import secrets
-from collections.abc import AsyncIterator
-
-import aiohttp
-import msgspec
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as Xml
 
@@ -16,11 +11,12 @@ from adapter.crypto import Envelope, EnvelopeError, Sealed
 from adapter.wire import AppMessage, envelope_xml, message_xml
 from simulator.chats import cut
 from simulator.chores import Chores
-from simulator.clock import within
 from simulator.corp import Corp
-from simulator.faults import Strike
 from simulator.journal import Kind
+from simulator.posting import About, Call, Posting, UrlCheck, new_nonce
 from simulator.settings import AppSettings
+
+__all__ = ["URL_CHECK_CODE", "BacklogFull", "Callbacks", "UrlCheck"]
 
 URL_CHECK_CODE = -30065
 """What the admin console shows when an address does not pass."""
@@ -30,35 +26,24 @@ class BacklogFull(Exception):
     """More callbacks are under way than the simulator keeps."""
 
 
-class UrlCheck(msgspec.Struct, frozen=True):
-    """The outcome of "save configuration" in the admin console."""
-
-    passed: bool
-    reason: str = ""
-
-
 class Callbacks:
-    """Posts callbacks and repeats them as the platform does. A context manager."""
+    """Delivers the callbacks of all applications. A context manager."""
 
     def __init__(self, corp: Corp) -> None:
         self._corp = corp
         self._chores = Chores()
-        self._session: aiohttp.ClientSession | None = None
+        self._posting = Posting(corp)
         self.urls: dict[int, str] = {app.agent_id: app.callback_url for app in corp.settings.apps}
 
     async def __aenter__(self) -> "Callbacks":
-        # No proxies from the environment: the application is a neighbour.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=256), timeout=aiohttp.ClientTimeout(total=None), trust_env=False
-        )
+        await self._posting.__aenter__()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         try:
             await self._chores.aclose()
         finally:
-            if self._session is not None:
-                await self._session.close()
+            await self._posting.__aexit__()
 
     @property
     def under_way(self) -> int:
@@ -80,67 +65,21 @@ class Callbacks:
 
     def _seal(self, app: AppSettings, plain: bytes) -> Sealed:
         """Every delivery has a time, a nonce and random bytes of its own."""
-        nonce = str(secrets.randbelow(10**10)).zfill(10)
-        return self._envelope(app).seal(plain, str(int(self._corp.now)), nonce)
+        return self._envelope(app).seal(plain, str(int(self._corp.now)), new_nonce())
 
     async def _deliver(self, app: AppSettings, message: AppMessage) -> None:
-        chat, person, msg_id = f"app:{app.agent_id}", message.from_user, message.msg_id
-        rules, journal = self._corp.rules, self._corp.journal
-        if late := self._corp.strike("callback_reordered", chat=chat, person=person, msg_id=msg_id):
-            await self._corp.clock.sleep(late.seconds)
-        for number in range(1, rules.callback_deliveries + 1):
-            began = self._corp.now
-            failure = await self._attempt(app, message)
-            if not failure:
-                journal.note(Kind.ACKNOWLEDGED, chat=chat, person=person, msg_id=msg_id)
-                if self._corp.strike("callback_duplicated", chat=chat, person=person, msg_id=msg_id):
-                    await self._attempt(app, message)
-                return
-            journal.note(Kind.FAILED, chat=chat, person=person, msg_id=msg_id, detail=f"第 {number} 次投递：{failure}")
-            if number < rules.callback_deliveries:
-                await self._corp.clock.sleep(max(0.0, began + rules.callback_interval_seconds - self._corp.now))
-        journal.note(Kind.GIVEN_UP, chat=chat, person=person, msg_id=msg_id, detail="多次投递均未成功，平台不再重试")
+        await self._posting.deliver(
+            About(f"app:{app.agent_id}", message.from_user, message.msg_id),
+            lambda: self.urls.get(app.agent_id, ""),
+            lambda: self._call(app, message),
+            lambda _, body: self._passive(app, message, body),
+            deliveries=self._corp.rules.callback_deliveries,
+        )
 
-    async def _attempt(self, app: AppSettings, message: AppMessage) -> str:
-        """Posts once. The reason when the platform does not count it as accepted, else nothing."""
-        chat, person, msg_id = f"app:{app.agent_id}", message.from_user, message.msg_id
-        url = self.urls.get(app.agent_id, "")
-        if not url:
-            return "未配置接收地址"
-        if self._corp.strike("callback_lost", chat=chat, person=person, msg_id=msg_id):
-            return "未送达"
-        slow = self._corp.strike("callback_slow", chat=chat, person=person, msg_id=msg_id)
-        self._corp.journal.note(Kind.POSTED, chat=chat, person=person, msg_id=msg_id)
-        try:
-            status, body = await within(
-                self._corp.clock, self._corp.rules.callback_seconds, self._post(url, app, message, slow)
-            )
-        except TimeoutError:
-            return f"{self._corp.rules.callback_seconds:g} 秒内没有应答"
-        except (aiohttp.ClientError, OSError) as error:
-            return f"连接失败({type(error).__name__})"
-        if self._corp.strike("callback_answer_lost", chat=chat, person=person, msg_id=msg_id):
-            return "应答丢失"
-        if status != 200:
-            return f"应答 HTTP {status}"
-        self._passive(app, message, body)
-        return ""
-
-    async def _post(self, url: str, app: AppSettings, message: AppMessage, slow: Strike | None) -> tuple[int, bytes]:
-        assert self._session is not None
+    def _call(self, app: AppSettings, message: AppMessage) -> Call:
         sealed = self._seal(app, message_xml(message))
-        query = {"msg_signature": sealed.msg_signature, "timestamp": sealed.timestamp, "nonce": sealed.nonce}
         body = envelope_xml(sealed, self._corp.settings.corp_id, str(app.agent_id))
-        data = self._in_two(body, slow.seconds) if slow else body
-        headers = {"Content-Type": "text/xml"}
-        async with self._session.post(url, params=query, data=data, headers=headers, allow_redirects=False) as answer:
-            return answer.status, await _bounded(answer)
-
-    async def _in_two(self, body: bytes, seconds: float) -> AsyncIterator[bytes]:
-        middle = len(body) // 2
-        yield body[:middle]
-        await self._corp.clock.sleep(seconds)
-        yield body[middle:]
+        return Call(_query(sealed), body, "text/xml")
 
     # --- passive replies (DOC 90241) ---
 
@@ -180,38 +119,14 @@ class Callbacks:
     # --- "save configuration" ---
 
     async def check(self, app: AppSettings, url: str) -> UrlCheck:
-        """The address check: the answer must be the decrypted number and nothing else, within a second."""
-        number = str(secrets.randbelow(9 * 10**18) + 10**18)
-        sealed = self._seal(app, number.encode())
-        query = {
-            "msg_signature": sealed.msg_signature,
-            "timestamp": sealed.timestamp,
-            "nonce": sealed.nonce,
-            "echostr": sealed.encrypted,
-        }
-        try:
-            status, body = await within(self._corp.clock, self._corp.rules.url_check_seconds, self._get(url, query))
-        except TimeoutError:
-            return UrlCheck(False, f"{self._corp.rules.url_check_seconds:g} 秒内没有应答")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return UrlCheck(False, f"无法连接({type(error).__name__})")
-        if status != 200:
-            return UrlCheck(False, f"应答 HTTP {status}")
-        if body != number.encode():
-            return UrlCheck(False, "应答内容不是解密后的明文")
-        return UrlCheck(True)
+        """The address check; see :meth:`simulator.posting.Posting.check`."""
 
-    async def _get(self, url: str, query: dict[str, str]) -> tuple[int, bytes]:
-        assert self._session is not None
-        async with self._session.get(url, params=query, allow_redirects=False) as answer:
-            return answer.status, await _bounded(answer)
+        def call(number: bytes) -> dict[str, str]:
+            sealed = self._seal(app, number)
+            return _query(sealed) | {"echostr": sealed.encrypted}
+
+        return await self._posting.check(url, call)
 
 
-async def _bounded(answer: aiohttp.ClientResponse, limit: int = 65536) -> bytes:
-    """The body of an answer, as far as anybody would read it."""
-    pieces = bytearray()
-    async for piece in answer.content.iter_any():
-        pieces += piece
-        if len(pieces) > limit:
-            break
-    return bytes(pieces[:limit])
+def _query(sealed: Sealed) -> dict[str, str]:
+    return {"msg_signature": sealed.msg_signature, "timestamp": sealed.timestamp, "nonce": sealed.nonce}
