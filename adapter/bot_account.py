@@ -12,6 +12,7 @@ from adapter.bot_showing import BotTiming
 from adapter.bot_socket import BotDoor, telling
 from adapter.delivery import Lease
 from adapter.greeting import greeting
+from adapter.rating import rating
 from adapter.recently_sent import MemberPace
 from adapter.settings import BotSettings
 from adapter.submission import Submission, account_name
@@ -84,6 +85,7 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
         account=name,
         name=bot.name,
         greeting=greeting(shared.client, access),
+        rate=rating(shared.client),
         kicked_pause=bot.kicked_pause_seconds,
         pseudonym_key=shared.pseudonym_key,
     )

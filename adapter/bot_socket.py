@@ -7,20 +7,22 @@ them never take the bot from each other for ever.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 import structlog
 
 from adapter.bot_bubble import CMD, stream_id
+from adapter.bot_connection import new_req_id
 from adapter.bot_errors import BotError
 from adapter.bot_inbox import BotInbox, InboxFull, Tell
 from adapter.bot_line import BotLine, Kicked, PushRefused
+from adapter.cards import chosen_card
 from adapter.delivery import Lease, Standing
 from adapter.metrics import Metrics
 from adapter.render import has_visible, split
-from adapter.translate import Greeting, Incoming, from_bot_message, read_address
-from adapter.wire import Frame, parse_bot_message, stream_frame, welcome_frame
+from adapter.translate import Chosen, Greeting, Incoming, Rated, from_bot_message, read_address
+from adapter.wire import Frame, parse_bot_message, send_frame, stream_frame, update_card_frame, welcome_frame
 from weconverse import WeConverseError
 
 log = structlog.get_logger()
@@ -32,7 +34,11 @@ _WELCOME_BYTES: Final = 2048
 _GRACE_SECONDS: Final = 10.0
 """How long the connection outlives a lost lease: the service may just be restarting, and subscribing is
 rate-limited. Whoever gets the lease meanwhile takes the connection over, and this one is told so."""
-_MAX_GREETINGS: Final = 64
+_UPDATE_CMD: Final = "aibot_respond_update_msg"
+_UPDATE_SECONDS: Final = 4.0
+"""The same holds for the card that takes a touched one's place."""
+_MAX_ERRANDS: Final = 256
+"""Greetings, cards and ratings under way; what comes beside them is let go of: nobody is owed it."""
 _TELL_SECONDS: Final = 30.0
 
 
@@ -40,10 +46,17 @@ def telling(line: BotLine) -> Tell:
     """Answers messages that the service never took with a sentence, in a bubble of their own."""
 
     async def tell(incoming: Incoming, words: str) -> None:
-        req_id = read_address(incoming.address).req_id
-        frame = stream_frame(req_id, stream_id(f"{incoming.conversation} {incoming.request_id}"), words, finish=True)
+        address = read_address(incoming.address)
+        req_id, cmd = address.req_id, CMD
+        if req_id:
+            shown = stream_id(f"{incoming.conversation} {incoming.request_id}")
+            frame = stream_frame(req_id, shown, words, finish=True)
+        else:  # what answers no message of its own, such as a choice on a card
+            cmd = "aibot_send_msg"
+            req_id = new_req_id(cmd)
+            frame = send_frame(req_id, address.target, 2 if address.chat else 1, "markdown", {"content": words})
         try:
-            await line.request(req_id, frame, CMD, wait_seconds=_TELL_SECONDS)
+            await line.request(req_id, frame, cmd, wait_seconds=_TELL_SECONDS)
         except BotError as error:
             log.warning("person_not_told", request_id=incoming.request_id, why=str(error))
 
@@ -63,11 +76,15 @@ class BotDoor:
         account: str,
         name: str,
         greeting: Callable[[str], Awaitable[str]],
+        rate: Callable[[Rated], Awaitable[None]],
         kicked_pause: float = 60.0,
         grace_seconds: float = _GRACE_SECONDS,
         pseudonym_key: bytes = b"",
     ) -> None:
-        """Args: ``greeting`` asks the service what to say to a person who opens the chat; empty is silence."""
+        """Args:
+        greeting: asks the service what to say to a person who opens the chat; empty is silence.
+        rate: tells the service of a rating; may raise :class:`WeConverseError`.
+        """
         self._line = line
         self._lease = lease
         self._inbox = inbox
@@ -75,12 +92,13 @@ class BotDoor:
         self._account = account
         self._name = name
         self._greeting = greeting
+        self._rate = rate
         self._kicked_pause = kicked_pause
         self._grace_seconds = grace_seconds
         self._pseudonym_key = pseudonym_key
         self._standing: Standing = "detached"
         self._changed = asyncio.Event()
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Returns after :meth:`drain`, or runs until it is cancelled."""
@@ -93,7 +111,7 @@ class BotDoor:
                     connecting.result()
                 leasing.result()
             finally:
-                tasks = [connecting, leasing, *self._greetings]
+                tasks = [connecting, leasing, *self._errands]
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -120,6 +138,10 @@ class BotDoor:
             try:
                 await self._connect_until_inactive()
             except Kicked:
+                if self._standing != "active":
+                    # Whoever has the lease now took over what this one kept for a while: all is well.
+                    log.info("bot_handed_over", account=self._account)
+                    continue
                 log.warning("bot_taken_over", account=self._account, pause=self._kicked_pause)
                 self._lease.leave(self._kicked_pause)
                 await self._until("detached")
@@ -155,17 +177,31 @@ class BotDoor:
         meaning = from_bot_message(self._account, self._name, message, req_id=frame.req_id, key=self._pseudonym_key)
         match meaning:
             case Incoming():
-                try:
-                    self._inbox.put(meaning)
-                except InboxFull:
-                    log.error("inbox_full", account=self._account, request_id=meaning.request_id)  # noqa: TRY400  # no defect
-                    raise PushRefused from None
-            case Greeting() if len(self._greetings) < _MAX_GREETINGS:
-                task = asyncio.create_task(self._greet(frame.req_id, message.userid), name=f"greeting {self._account}")
-                self._greetings.add(task)
-                task.add_done_callback(self._greetings.discard)
+                self._take(meaning)
+            case Chosen(incoming=incoming):
+                self._take(incoming)
+                self._send_off(self._show_choice(frame.req_id, meaning))
+            case Greeting():
+                self._send_off(self._greet(frame.req_id, message.userid))
+            case Rated():
+                self._send_off(self._note_rating(meaning))
             case _:
                 self._messages.labels("bot", "silence").inc()
+
+    def _take(self, incoming: Incoming) -> None:
+        try:
+            self._inbox.put(incoming)
+        except InboxFull:
+            log.error("inbox_full", account=self._account, request_id=incoming.request_id)  # noqa: TRY400  # no defect
+            raise PushRefused from None
+
+    def _send_off(self, errand: Coroutine[None, None, None]) -> None:
+        if len(self._errands) >= _MAX_ERRANDS:
+            errand.close()
+            return
+        task = asyncio.create_task(errand, name=f"errand of bot {self._account}")
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     async def _greet(self, req_id: str, person: str) -> None:
         try:
@@ -181,3 +217,24 @@ class BotDoor:
             self._messages.labels("bot", "not_welcomed").inc()
         else:
             self._messages.labels("bot", "welcomed").inc()
+
+    async def _show_choice(self, req_id: str, chosen: Chosen) -> None:
+        """Shows on the card what was chosen. The choice itself goes its own way: it is a message."""
+        if not chosen.task_id:
+            return
+        card = chosen_card(chosen.task_id, chosen.said)
+        frame = update_card_frame(req_id, card, (chosen.user,) if chosen.group else ())
+        try:
+            async with asyncio.timeout(_UPDATE_SECONDS):
+                await self._line.request(req_id, frame, _UPDATE_CMD, wait_seconds=_UPDATE_SECONDS)
+        except (BotError, TimeoutError) as error:
+            log.info("card_not_updated", account=self._account, why=str(error) or type(error).__name__)
+
+    async def _note_rating(self, rated: Rated) -> None:
+        try:
+            await self._rate(rated)
+        except WeConverseError as error:
+            log.warning("rating_not_taken", turn=rated.turn, why=error.reason or error.code.name)
+            self._messages.labels("bot", "not_rated").inc()
+        else:
+            self._messages.labels("bot", "rated").inc()
