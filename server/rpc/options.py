@@ -11,6 +11,9 @@ MAX_SEND: Final = "grpc.max_send_message_length"
 SO_REUSEPORT: Final = "grpc.so_reuseport"
 MIN_PING_INTERVAL: Final = "grpc.http2.min_ping_interval_without_data_ms"
 PING_WITHOUT_CALLS: Final = "grpc.keepalive_permit_without_calls"
+PING_AFTER: Final = "grpc.keepalive_time_ms"
+PONG_WITHIN: Final = "grpc.keepalive_timeout_ms"
+MAX_PINGS_WITHOUT_DATA: Final = "grpc.http2.max_pings_without_data"
 MAX_CONNECTION_AGE: Final = "grpc.max_connection_age_ms"
 MAX_CONNECTION_AGE_GRACE: Final = "grpc.max_connection_age_grace_ms"
 
@@ -33,6 +36,12 @@ def server_options(longest_turn_seconds: float) -> list[tuple[str, int]]:
         (MIN_PING_INTERVAL, 20_000),
         # A connection between two calls may be pinged too, or proxies close it.
         (PING_WITHOUT_CALLS, 1),
+        # A channel instance that froze, or whose machine went without a word, holds its lease until its
+        # connection counts as dead: after 15 s at the latest, not after two hours, so that another takes over.
+        (PING_AFTER, 10_000),
+        (PONG_WITHIN, 5_000),
+        # However long a stream is silent: the default stops after two pings.
+        (MAX_PINGS_WITHOUT_DATA, 0),
         # After 30 minutes a client connects anew, so that servers added meanwhile get their share.
         (MAX_CONNECTION_AGE, 30 * 60 * 1000),
         # Calls of an aged connection get the time of the longest turn, and 30 s for its delivery.
