@@ -12,12 +12,12 @@ from typing import Any, Final
 import msgspec
 
 from simulator.bot_uploads import Uploads
+from simulator.cards import template_card
 from simulator.chats import EXPIRED_TEXT, Bubble, Look, folded, has_visible
 from simulator.corp import Corp
 from simulator.journal import Kind
 from simulator.media import KINDS, MediaStore
 from simulator.rules import Refused
-from simulator.sending import template_card
 from simulator.settings import BotSettings
 from simulator.windows import Remembered, Window, Windows
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from simulator.cards import template_card
 from simulator.chats import Bubble, Look, cut
 from simulator.corp import Corp
 from simulator.journal import Kind
@@ -269,14 +270,8 @@ def _news(inner: Mapping[str, Any]) -> tuple[Look, str]:
     return "card", "\n".join(titles)
 
 
-def template_card(inner: Mapping[str, Any]) -> tuple[Look, str]:
-    """How a template card is summed up in a bubble (DOC 90236, 101032)."""
-    kinds = ("text_notice", "news_notice", "button_interaction", "vote_interaction", "multiple_interaction")
-    if inner.get("card_type") not in kinds:
-        raise Refused(40058, "invalid card_type")
-    title = inner.get("main_title")
-    lines = [str(title.get(part, "")) for part in ("title", "desc")] if isinstance(title, dict) else []
-    return "card", "\n".join(line for line in [*lines, str(inner.get("sub_title_text", ""))] if line) or "[卡片]"
+def _card(inner: Mapping[str, Any]) -> tuple[Look, str]:
+    return template_card(inner, "app")
 
 
 _OTHERS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[Look, str]]]] = {
@@ -286,5 +281,5 @@ _OTHERS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[Look, str]]]] = 
     "file": _media("文件"),
     "textcard": _textcard,
     "news": _news,
-    "template_card": template_card,
+    "template_card": _card,
 }
