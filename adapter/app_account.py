@@ -5,10 +5,12 @@ from aiohttp import web
 from adapter.account import Account, Shared
 from adapter.admission import Admission
 from adapter.admitting import access_to
+from adapter.api_errors import ContentRefused
 from adapter.app_callback import AppAccount, AppDoor
 from adapter.app_courier import AppCourier
 from adapter.app_sending import GROUP_MESSAGES_PER_MINUTE, Outlet
 from adapter.backoff import Backoff
+from adapter.capabilities import DOORS
 from adapter.delivery import Lease
 from adapter.greeting import greeting
 from adapter.keyring import Keyring
@@ -81,6 +83,9 @@ def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
         group_pace=MemberPace(GROUP_MESSAGES_PER_MINUTE, 0),
         markdown=app.reply_type == "markdown",
         cards=app.cards,
+        upload=shared.media.uploads(
+            shared.apis[name].upload, DOORS["app_text"].files, lambda: ContentRefused(40005, "media/upload")
+        ),
     )
     lease = Lease(
         shared.client,

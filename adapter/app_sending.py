@@ -55,6 +55,10 @@ class Upload(Protocol):
         """
         ...
 
+    def forget(self, media_id: str) -> None:
+        """Tells that WeCom has let go of what was put up: the same file is then put up anew."""
+        ...
+
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the next attempt must know."""
@@ -170,6 +174,8 @@ class Sending:
             self.progress = msgspec.structs.replace(progress, words_from=piece.rich)
         elif refused.code == _BAD_MEDIA and progress.put_up and not self._put_up_now:
             # It was put up by an earlier attempt, and WeCom has let go of it.
+            if self._outlet.upload is not None:
+                self._outlet.upload.forget(str(progress.put_up[1].get("media_id", "")))
             self.progress = msgspec.structs.replace(progress, put_up=None)
         elif progress.put_up is None or progress.put_up[0] != "text":
             await self._put_up("text", {"content": _named(piece.media)})

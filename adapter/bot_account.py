@@ -6,10 +6,13 @@ from adapter.admitting import access_to
 from adapter.backoff import Backoff
 from adapter.bot_connection import connecting
 from adapter.bot_courier import BotCourier
+from adapter.bot_errors import NOT_SENDABLE, FrameRefused
 from adapter.bot_inbox import BotInbox
 from adapter.bot_line import BotLine
 from adapter.bot_showing import BotTiming
 from adapter.bot_socket import BotDoor, telling
+from adapter.bot_upload import BotUpload
+from adapter.capabilities import DOORS
 from adapter.delivery import Lease
 from adapter.greeting import greeting
 from adapter.rating import rating
@@ -52,6 +55,9 @@ def _bot(shared: Shared, name: str, bot: BotSettings) -> Account:
             shared.metrics,
             timing=timing,
             pace=MemberPace(bot.conversation_messages_per_minute, bot.conversation_messages_per_hour),
+            upload=shared.media.uploads(
+                BotUpload(line), DOORS["bot"].files, lambda: FrameRefused(NOT_SENDABLE, "a file")
+            ),
             longest_pause=delivery.retry_seconds,
         ),
         shared.metrics,

@@ -61,6 +61,8 @@ CONFLICT: Final = 6000
 """Two updates met; soon again."""
 DEVICE: Final = 600039
 """Somebody's device cannot show a stream."""
+BAD_MEDIA: Final = 40007
+"""The ``media_id`` is not good, or not any more."""
 NOT_SENDABLE: Final = 40008
 """A kind of message that cannot be sent."""
 TOO_LONG: Final = frozenset({45002, 40058})

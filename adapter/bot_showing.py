@@ -18,6 +18,7 @@ import structlog
 from adapter.bot_bubble import CMD, Bubble
 from adapter.bot_connection import new_req_id
 from adapter.bot_errors import (
+    BAD_MEDIA,
     DEVICE,
     NOT_FOR_THIS,
     NOT_SENDABLE,
@@ -103,6 +104,10 @@ class Upload(Protocol):
             FrameRefused: WeCom does not take it.
             BotError: it is not known whether it does.
         """
+        ...
+
+    def forget(self, media_id: str) -> None:
+        """Tells that WeCom has let go of what was put up: the same file is then put up anew."""
         ...
 
 
@@ -193,7 +198,18 @@ class Showing:
             case File(media=media):
                 if self._upload is None:
                     raise FrameRefused(NOT_SENDABLE, "a file")
-                await self._reply(*await self._upload(media))
+                await self._file(media, self._upload)
+
+    async def _file(self, media: Media, upload: Upload) -> None:
+        msgtype, inner = await upload(media)
+        try:
+            await self._reply(msgtype, inner)
+        except FrameRefused as refused:
+            if refused.code != BAD_MEDIA:
+                raise
+            # An earlier reply had put it up, and WeCom has let go of it.
+            upload.forget(str(inner.get("media_id", "")))
+            await self._reply(*await upload(media))
 
     async def _reply(self, msgtype: str, inner: Mapping[str, Any]) -> None:
         """A whole message: under the ``req_id`` of the person's, which takes several, or of our own accord."""

@@ -120,9 +120,17 @@ class GuardedFetch:
             await self._session.close()
 
     async def get(
-        self, url: str, *, most: int, claim: Claim, opened: Callable[[bytes], bytes] | None = None
+        self,
+        url: str,
+        *,
+        most: int,
+        claim: Claim,
+        opened: Callable[[bytes], bytes] | None = None,
+        form_encoded: bool = False,
     ) -> tuple[list[bytes], Fetched]:
         """The pieces of a file of at most ``most`` bytes, and what its headers say of it (without data).
+
+        Args: ``opened`` as for ``fetching.read_within``; ``form_encoded`` as for ``named.name_of``.
 
         Raises:
             MediaMissing: there is none, it is too large, or the way to it leads where we do not go.
@@ -134,7 +142,7 @@ class GuardedFetch:
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise MediaMissing(Media.UNAVAILABLE, type(error).__name__) from None
             said = response.content_type if "Content-Type" in response.headers else ""
-            name = name_of(response.headers.get("Content-Disposition", ""), form_encoded=True)
+            name = name_of(response.headers.get("Content-Disposition", ""), form_encoded=form_encoded)
             return pieces, Fetched(b"", name, "" if said == UNKNOWN else said)
 
     @asynccontextmanager

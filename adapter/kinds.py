@@ -63,6 +63,8 @@ _ENDING_OF: Final[Mapping[str, str]] = {
     "text/plain": ".txt",
     **{mime_type: ending for ending, mime_type in _BY_ENDING.items()},
 }
+# Bytes behind the header of a frame of 20 ms, by its type.
+_AMR_FRAMES: Final = (12, 13, 15, 17, 19, 20, 26, 31, 5, 0, 0, 0, 0, 0, 0, 0)
 _GUESS: Final = mimetypes.MimeTypes(())
 
 
@@ -116,3 +118,12 @@ def safe_name(name: str, mime_type: str = "") -> str:
     stem = bare[: len(bare) - len(ending)] if ending else bare
     kept = stem.encode()[: _NAME_BYTES - len(ending)].decode(errors="ignore")
     return f"{kept}{ending}" if kept else ""
+
+
+def amr_seconds(data: bytes, most: float) -> float:
+    """How long a recording in AMR is (RFC 4867), counted up to a little more than ``most``; a cut last frame counts."""
+    at, frames = len(b"#!AMR\n"), 0
+    while at < len(data) and frames * 0.02 <= most:
+        at += 1 + _AMR_FRAMES[data[at] >> 3 & 15]
+        frames += 1
+    return frames * 0.02

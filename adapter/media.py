@@ -7,6 +7,7 @@ sentence.
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Final
 from weakref import finalize
 
@@ -14,6 +15,7 @@ import msgspec
 import structlog
 
 from adapter.api import WeComApi
+from adapter.capabilities import Files, Kind
 from adapter.crypto import EnvelopeError, MediaCipher, media_key
 from adapter.fetching import Fetch, Fetched, MediaMissing
 from adapter.guarded_fetch import GuardedFetch
@@ -21,6 +23,7 @@ from adapter.kinds import media_type, safe_name
 from adapter.metrics import Metrics
 from adapter.room import Claim, Room
 from adapter.translate import Attachment, Incoming
+from adapter.upload import PutUp, Sources, Uploads
 from weconverse.v1.conversation_pb2 import Content, Media
 
 log = structlog.get_logger()
@@ -98,11 +101,15 @@ def _put(media: Media, fetched: Fetched) -> None:
 class Fetching:
     """What all accounts share to fetch with."""
 
-    def __init__(self, room: Room, guarded: GuardedFetch, metrics: Metrics, *, max_bytes: int) -> None:
+    def __init__(
+        self, room: Room, guarded: GuardedFetch, metrics: Metrics, *, max_bytes: int, fetch_seconds: float = 30.0
+    ) -> None:
+        """Args: ``max_bytes`` of all attachments of a message; ``fetch_seconds`` for a file that a reply names."""
         self._room = room
         self._guarded = guarded
         self._metrics = metrics
         self._max_bytes = max_bytes
+        self._sources = Sources(guarded, room, seconds=fetch_seconds)
 
     def of_application(self, api: WeComApi) -> Attachments:
         """For what has a ``media_id``: applications and customer service."""
@@ -116,6 +123,14 @@ class Fetching:
         return Attachments(
             self._room, BySignedAddress(self._guarded, encoding_aes_key), self._metrics, max_bytes=self._max_bytes
         )
+
+    def uploads(self, put_up: PutUp, files: Mapping[Kind, Files], refusal: Callable[[], Exception]) -> Uploads:
+        """For the files of replies: what they become, and their ``media_id``.
+
+        Args: ``put_up`` is ``WeComApi.upload`` or a ``BotUpload``; ``files`` of the door in ``capabilities.DOORS``;
+            ``refusal`` as for :class:`Uploads`.
+        """
+        return Uploads(put_up, self._sources, files, refusal)
 
 
 class ByMediaId:
@@ -145,7 +160,7 @@ class BySignedAddress:
         try:
             cipher = MediaCipher(media_key(attachment.aeskey or self._encoding_aes_key))
             pieces, said = await self._guarded.get(
-                attachment.url, most=most + MediaCipher.OVERHEAD, claim=claim, opened=cipher.feed
+                attachment.url, most=most + MediaCipher.OVERHEAD, claim=claim, opened=cipher.feed, form_encoded=True
             )
             pieces.append(cipher.end())
         except EnvelopeError:

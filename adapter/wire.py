@@ -401,6 +401,11 @@ def send_frame(req_id: str, chat_id: str, chat_type: int, msgtype: str, inner: M
     return _frame("aibot_send_msg", req_id, body)
 
 
+def command_frame(cmd: str, req_id: str, body: Mapping[str, Any]) -> str:
+    """A command that shows nobody anything: the steps of an upload."""
+    return _frame(cmd, req_id, body)
+
+
 def ack_frame(req_id: str, errcode: int, errmsg: str, body: Mapping[str, Any] | None = None) -> str:
     """How the platform answers a frame; it has no ``cmd``."""
     frame: dict[str, Any] = {"headers": {"req_id": req_id}, "errcode": errcode, "errmsg": errmsg}
