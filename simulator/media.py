@@ -5,6 +5,7 @@ an address that is good for five minutes to everybody who knows it).
 """
 
 import base64
+import mimetypes
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,7 +16,6 @@ import msgspec
 from aiohttp import web
 
 from adapter.crypto import encrypt_media, media_key
-from adapter.kinds import media_type, safe_name
 from simulator.corp import Corp
 from simulator.faults import Strike
 from simulator.rules import Refused
@@ -27,6 +27,13 @@ KINDS: Final[frozenset[str]] = frozenset(get_args(MediaKind))
 _PIECE: Final = 64 * 1024
 _HUGE: Final = 100 * 1024 * 1024
 _PRIVATE: Final = "http://169.254.169.254/latest/meta-data/"
+_SIGNATURES: Final = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF8", "image/gif"),
+    (0, b"#!AMR\n", "audio/amr"),
+    (4, b"ftyp", "video/mp4"),
+)
 # Bytes after the header of each frame of 20 ms, by its type (RFC 4867).
 _AMR_FRAMES: Final = (12, 13, 15, 17, 19, 20, 26, 31, 5, 0, 0, 0, 0, 0, 0, 0)
 
@@ -44,7 +51,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     @property
     def mime_type(self) -> str:
-        return media_type(self.data[:16], self.name)
+        return mimetypes.guess_type(self.name)[0] or _format(self.data) or "application/octet-stream"
 
 
 class _Signed(msgspec.Struct, frozen=True):
@@ -80,7 +87,13 @@ class MediaStore:
             raise Refused(40004)
         if checked:
             self._check(kind, data)
-        stored = Stored(self._corp.new_opaque_id("3"), kind, safe_name(name) or "file", data, self._corp.now)
+        stored = Stored(
+            self._corp.new_opaque_id("3"),
+            kind,
+            name or f"{kind}.{_format(data).partition('/')[2] or 'bin'}",
+            data,
+            self._corp.now,
+        )
         self._files[stored.media_id] = stored
         self._size += len(data)
         while self._size > self._corp.settings.bounds.media_bytes and len(self._files) > 1:
@@ -148,9 +161,7 @@ class MediaStore:
         }[kind]
         if len(data) > most:
             raise Refused(45001)
-        found = media_type(data[:16], "")
-        formats = {"image": ("image/png", "image/jpeg", "image/gif"), "voice": ("audio/amr",), "video": ("video/mp4",)}
-        if kind in formats and found not in formats[kind]:
+        if kind != "file" and not _format(data).startswith({"voice": "audio"}.get(kind, kind)):
             raise Refused(40005)
         if kind == "voice" and amr_seconds(data) > rules.media_voice_seconds:
             raise Refused(45007)
@@ -228,6 +239,11 @@ class MediaStore:
         if request.transport is not None:
             request.transport.abort()
         return response
+
+
+def _format(data: bytes) -> str:
+    """What a picture, a recording or a film is; empty for everything else."""
+    return next((name for at, head, name in _SIGNATURES if data.startswith(head, at)), "")
 
 
 def _zeros() -> Any:
