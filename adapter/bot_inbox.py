@@ -17,7 +17,6 @@ import structlog
 
 from adapter.admission import NotAllowed, Undecided
 from adapter.backoff import Backoff
-from adapter.media import Attachments
 from adapter.metrics import Metrics
 from adapter.taking import Submit
 from adapter.translate import UNREACHABLE, Incoming, sentence
@@ -58,15 +57,10 @@ class BotInbox:
         account: str,
         max_waiting: int = 1000,
         window_seconds: float = 600.0,
-        attachments: Attachments | None = None,
-        fetch_seconds: float = 30.0,
         backoff: Callable[[], Backoff] = lambda: Backoff(0.2, _LONGEST_PAUSE),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        attachments: fetches what belongs to a message, for at most ``fetch_seconds``; ``None`` fetches nothing.
-        window_seconds: how long a message is offered to the service.
-        """
+        """Args: ``window_seconds`` is how long a message is offered to the service."""
         self._submit = submit
         self._tell = tell
         self._counted = metrics.messages
@@ -74,8 +68,6 @@ class BotInbox:
         self._account = account
         self._max_waiting = max_waiting
         self._window_seconds = window_seconds
-        self._attachments = attachments
-        self._fetch_seconds = fetch_seconds
         self._backoff = backoff
         self._clock = clock
         self._waiting = 0
@@ -139,9 +131,6 @@ class BotInbox:
     async def _hand_over(self, waiting: _Waiting) -> None:
         pause = self._backoff()
         incoming = waiting.incoming
-        if self._attachments is not None:
-            # In the lane, so that what is written after a picture stays after it. The addresses end after minutes.
-            incoming = await self._attachments.fill(incoming, self._fetch_seconds)
         undecided_until = min(waiting.deadline, self._clock() + _UNDECIDED_SECONDS)
         while True:
             try:
