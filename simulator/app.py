@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from adapter.crypto import Envelope
 from adapter.wire import AppMessage
+from program.secret import Secret
 from simulator.bots import Bot, Push
 from simulator.callbacks import Callbacks, UrlCheck
 from simulator.chats import Bubble, Chats
@@ -301,6 +303,29 @@ class Simulator:
         if outcome.passed:
             self.callbacks.urls[receiver.agent_id] = url
         return outcome
+
+    def change_callback_keys(self, token: str, encoding_aes_key: str, *, app: int | None = None) -> None:
+        """New Token and EncodingAESKey, saved at one moment: every attempt from now on is sealed with them.
+
+        Raises:
+            ValueError: the console would not take them.
+        """
+        Envelope(token, encoding_aes_key, self.settings.corp_id)
+        self._change_app(app, token=Secret(token), encoding_aes_key=Secret(encoding_aes_key))
+
+    def change_app_secret(self, secret: str, *, app: int | None = None) -> None:
+        """A new Secret; the old one and its token are refused from now on."""
+        self.tokens.end(self._change_app(app, secret=Secret(secret)))
+
+    def change_bot_secret(self, secret: str, *, bot: str | None = None) -> None:
+        """A new Secret of a bot, for its next subscription."""
+        changed = self._bot(bot)
+        changed.settings = msgspec.structs.replace(changed.settings, secret=Secret(secret))
+
+    def _change_app(self, app: int | None, **changes: Secret) -> int:
+        before = self._app(app)
+        self.corp.apps[before.agent_id] = msgspec.structs.replace(before, **changes)
+        return before.agent_id
 
     def connected(self, bot: str | None = None) -> bool:
         """Whether a bot has a subscribed connection."""

@@ -68,11 +68,20 @@ class Callbacks:
         return self._envelope(app).seal(plain, str(int(self._corp.now)), new_nonce())
 
     async def _deliver(self, app: AppSettings, message: AppMessage) -> None:
+        # Each attempt is sealed with the keys of its moment, and so has to be its answer.
+        keys: dict[str, AppSettings] = {}
+
+        def call() -> Call:
+            now = self._corp.apps[app.agent_id]
+            sealed = self._call(now, message)
+            keys[sealed.query["nonce"]] = now
+            return sealed
+
         await self._posting.deliver(
             About(f"app:{app.agent_id}", message.from_user, message.msg_id),
             lambda: self.urls.get(app.agent_id, ""),
-            lambda: self._call(app, message),
-            lambda _, body: self._passive(app, message, body),
+            call,
+            lambda called, body: self._passive(keys[called.query["nonce"]], message, body),
             deliveries=self._corp.rules.callback_deliveries,
         )
 

@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+from collections import ChainMap
 from collections.abc import Mapping
 
 from simulator.chats import Chats
@@ -9,7 +10,15 @@ from simulator.clock import Clock
 from simulator.faults import Faults, Strike
 from simulator.journal import Journal, Kind
 from simulator.rules import Rules
-from simulator.settings import AppSettings, BotSettings, GroupSettings, PersonSettings, Settings
+from simulator.settings import (
+    AppSettings,
+    BotSettings,
+    CustomerSettings,
+    DeskSettings,
+    GroupSettings,
+    PersonSettings,
+    Settings,
+)
 
 
 class NobodyThere(Exception):
@@ -27,7 +36,22 @@ class Corp:
         self.journal = journal
         self.people: Mapping[str, PersonSettings] = {person.id: person for person in settings.people}
         self._folded = {person.id.lower(): person.id for person in settings.people}
-        self.apps: Mapping[int, AppSettings] = {app.agent_id: app for app in settings.apps}
+        self.apps: dict[int, AppSettings] = {app.agent_id: app for app in settings.apps}
+        """As they are now: the admin console changes secrets and keys of a running corporation."""
+        kf = settings.kf
+        self.kf_app = AppSettings(
+            agent_id=kf.agent_id,
+            name="微信客服",
+            secret=kf.secret,
+            token=kf.token,
+            encoding_aes_key=kf.encoding_aes_key,
+            callback_url=kf.callback_url,
+        )
+        """The application that may call customer service; nobody chats with it."""
+        self.granted: Mapping[int, AppSettings] = ChainMap(self.apps, {kf.agent_id: self.kf_app})
+        """Every application that gets tokens."""
+        self.desks: Mapping[str, DeskSettings] = {desk.open_kfid: desk for desk in kf.accounts}
+        self.customers: Mapping[str, CustomerSettings] = {customer.id: customer for customer in settings.customers}
         self.bots: Mapping[str, BotSettings] = {bot.id: bot for bot in settings.bots}
         self.groups: Mapping[str, GroupSettings] = {group.id: group for group in settings.groups}
         # Millionths of a second keep ids apart from those of an earlier run, which a store may remember.
@@ -63,19 +87,21 @@ class Corp:
 
     def chats_of(self, person: str) -> list[tuple[str, str]]:
         """Key and name of every chat that a person has."""
+        if person in self.customers:
+            return [(f"kf:{desk.open_kfid}", desk.name) for desk in self.desks.values()]
         found = [(f"app:{app.agent_id}", app.name) for app in self.settings.apps]
         found += [(f"bot:{bot.id}", bot.name) for bot in self.settings.bots]
         found += [(f"group:{group.id}", group.name) for group in self.settings.groups if person in self.members(group)]
         return found
 
     def chat_key(self, chat: str) -> str:
-        """A chat's key; ``app``, ``bot`` and ``group`` alone mean the first of their kind.
+        """A chat's key; ``app``, ``bot``, ``group`` and ``kf`` alone mean the first of their kind.
 
         Raises:
             NobodyThere: no such chat.
         """
         keys = [f"app:{app}" for app in self.apps] + [f"bot:{bot}" for bot in self.bots]
-        keys += [f"group:{group}" for group in self.groups]
+        keys += [f"group:{group}" for group in self.groups] + [f"kf:{desk}" for desk in self.desks]
         for key in keys:
             if chat in (key, key.partition(":")[0]):
                 return key

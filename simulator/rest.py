@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from simulator.corp import Corp
+from simulator.directory import Directory, Question
 from simulator.journal import Kind
 from simulator.media import MediaStore
 from simulator.media_rest import MediaRest
@@ -35,6 +36,7 @@ class Rest:
         self._sending = sending
         self._respond = respond
         self._media = MediaRest(corp, media)
+        self._directory = Directory(corp)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """The addresses, to be put under the root of an application."""
@@ -48,6 +50,7 @@ class Rest:
             web.get("/cgi-bin/getcallbackip", self._guarded(self._addresses)),
             web.get("/cgi-bin/get_api_domain_ip", self._guarded(self._addresses)),
             web.post("/cgi-bin/aibot/response", self._guarded(self._response)),
+            *self._directory.routes(lambda question: self._guarded(self._asked(question))),
             # A GET where POST is wanted is refused in JSON like everything else (DOC 90313).
             web.get("/cgi-bin/message/{rest:.*}", self._guarded(self._only_post)),
         ]
@@ -123,7 +126,13 @@ class Rest:
 
     async def _addresses(self, request: web.Request) -> dict[str, Any]:
         self._app(request)
-        return {"errcode": 0, "errmsg": ERRORS[0], "ip_list": ["127.0.0.1", "127.0.0.*"]}
+        return {"errcode": 0, "errmsg": ERRORS[0], "ip_list": self._corp.settings.callback_addresses}
+
+    def _asked(self, question: Question) -> Callable[[web.Request], Awaitable[dict[str, Any]]]:
+        async def asked(request: web.Request) -> dict[str, Any]:
+            return question(self._app(request), request)
+
+        return asked
 
     async def _response(self, request: web.Request) -> dict[str, Any]:
         self._respond(request.query.get("response_code", ""), await request.read())

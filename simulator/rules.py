@@ -18,6 +18,9 @@ _DOC_ERRORS: Final = "DOC 90313"
 _DOC_SOCKET: Final = "DOC 101463"
 _DOC_ACCESS: Final = "DOC 91039"
 _DOC_UPLOAD: Final = "DOC 90253"
+_DOC_KF_SYNC: Final = "DOC 94670"
+_DOC_KF_SEND: Final = "DOC 96427"
+_DOC_KF_STATE: Final = "DOC 94669"
 _OBSERVED: Final = "observed by third parties, not documented"
 _CHOSEN: Final = "no number is documented; chosen here"
 
@@ -149,6 +152,22 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         3600.0
     )
 
+    # --- callback mode of an intelligent bot ---
+    bot_callback_deliveries: Annotated[
+        int,
+        _rule(
+            "Deliveries of a message in total. Events come once; whether messages are repeated is not documented.",
+            f"DOC 101033; {_CHOSEN}",
+            ge=1,
+        ),
+    ] = 3
+    stream_poll_interval_seconds: Annotated[
+        float, _rule("Time between two questions for a stream.", f"DOC 101031; {_OBSERVED}", gt=0)
+    ] = 1.0
+    stream_poll_seconds: Annotated[
+        float, _rule("How long a stream is asked for, counted from the person's message.", "DOC 101031", gt=0)
+    ] = 360.0
+
     # --- media ---
     media_seconds: Annotated[float, _rule("Life of a media_id.", _DOC_UPLOAD, gt=0)] = 259200.0
     media_least_bytes: Annotated[int, _rule("A file must have more bytes than this.", _DOC_UPLOAD, ge=0)] = 5
@@ -176,6 +195,47 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     upload_seconds: Annotated[float, _rule("How long such an upload may take.", _DOC_SOCKET, gt=0)] = 1800.0
     uploads_per_minute: Annotated[int, _rule("Uploads that a bot begins in a minute.", _DOC_SOCKET, ge=1)] = 30
     uploads_per_hour: Annotated[int, _rule("The same in an hour.", _DOC_SOCKET, ge=1)] = 1000
+
+    # --- customer service ---
+    kf_token_seconds: Annotated[float, _rule("Life of the token in a callback.", _DOC_KF_SYNC, gt=0)] = 600.0
+    kf_pulls_without_token: Annotated[
+        int,
+        _rule(
+            "sync_msg calls of one account in a minute without a token; documented is only that they are limited "
+            "strictly.",
+            f"{_DOC_KF_SYNC}; {_CHOSEN}",
+            ge=1,
+        ),
+    ] = 20
+    kf_page_items: Annotated[int, _rule("Items of one answer of sync_msg.", _DOC_KF_SYNC, ge=1)] = 1000
+    kf_history_seconds: Annotated[
+        float, _rule("How far back sync_msg begins without a cursor.", _DOC_KF_SYNC, gt=0)
+    ] = 259200.0
+    kf_window_seconds: Annotated[
+        float, _rule("How long after a customer's message they can be sent something.", _DOC_KF_SEND, gt=0)
+    ] = 172800.0
+    kf_messages: Annotated[int, _rule("Messages to a customer until they write again.", _DOC_KF_SEND, ge=1)] = 5
+    kf_text_bytes: Annotated[int, _rule("Text to a customer; refused as a whole beyond.", _DOC_KF_SEND, ge=1)] = 2048
+    kf_msgid_bytes: Annotated[int, _rule("A msgid that the caller gives.", _DOC_KF_SEND, ge=1)] = 32
+    kf_repeated_msgid_code: Annotated[
+        int,
+        _rule(
+            "What a msgid that was used before is refused with. Documented is only that it must be unique; the code "
+            "is chosen, from that of a msgid that is too long.",
+            f"{_DOC_KF_SEND}; {_CHOSEN}",
+        ),
+    ] = 40058
+    kf_menu_items: Annotated[int, _rule("Items of a menu; 95008 beyond.", _DOC_KF_SEND, ge=1)] = 10
+    kf_welcome_seconds: Annotated[
+        float, _rule("How long the welcome_code of a customer who came in can be used, once.", _DOC_KF_SEND, gt=0)
+    ] = 20.0
+    kf_pool_needs_servicer: Annotated[
+        bool,
+        _rule(
+            "Whether a customer is put into the waiting pool only while somebody is receiving; else 95019.",
+            f"{_DOC_KF_STATE}; not documented",
+        ),
+    ] = True
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -213,38 +273,6 @@ ERRORS: Final[dict[int, str]] = {
     41001: "access_token missing",
     41005: "media data missing",
     42001: "access_token expired",
-    42052: "message can no longer be recalled",
-    43002: "require POST method",
-    44004: "text content is empty",
-    45001: "media file size out of limit",
-    45002: "content size out of limit",
-    45007: "playtime out of limit",
-    45009: "api freq out of limit",
-    45033: "api concurrent out of limit",
-    47001: "data format error",
-    81013: "user & party & tag all invalid",
-    82001: "touser, toparty and totag are all empty",
-    82002: "too many parties",
-    82003: "too many tags",
-    93006: "invalid chatid",
-    301002: "not allow to operate another agent",
-    830002: "file is too large for one answer, use Range",
-    846605: "req_id may not carry this reply",
-    846608: "stream message update expired, cannot update",
-    846609: "aibot websocket not subscribed",
-    853000: "invalid credential",
-}
-"""Wording of every code given out here (DOC 90313, 101463). Clients must not read the wording (DOC 90455)."""
-
-
-class Refused(Exception):
-    """A request or frame that the platform answers with an error code."""
-
-    def __init__(self, code: int, detail: str = "") -> None:
-        """Args: a code of :data:`ERRORS`, and what it says instead of the usual wording."""
-        self.code = code
-        self.errmsg = detail or ERRORS[code]
-        super().__init__(f"{code} {self.errmsg}")
     42014: "invalid task_id",
     42015: "task_id of another application",
     42016: "no such task_id",
@@ -269,3 +297,51 @@ class Refused(Exception):
     42049: "invalid key of submit_button",
     42050: "invalid userid",
     42051: "duplicate action key",
+    42052: "message can no longer be recalled",
+    43002: "require POST method",
+    44004: "text content is empty",
+    45001: "media file size out of limit",
+    40068: "invalid tagid",
+    45002: "content size out of limit",
+    45007: "playtime out of limit",
+    45009: "api freq out of limit",
+    45033: "api concurrent out of limit",
+    47001: "data format error",
+    60011: "no privilege to access/modify contact/party/agent",
+    60123: "invalid party id",
+    81013: "user & party & tag all invalid",
+    82001: "touser, toparty and totag are all empty",
+    82002: "too many parties",
+    82003: "too many tags",
+    93006: "invalid chatid",
+    40096: "invalid external userid",
+    48007: "kf account not authorized to the app",
+    60111: "userid not found",
+    95000: "invalid open_kfid",
+    95001: "send msg count limit",
+    95002: "send msg time limit",
+    95007: "invalid msg token",
+    95008: "menu item count exceed limit",
+    95013: "conversation end",
+    95014: "servicer is not active",
+    95016: "not allow to trans to this state",
+    95018: "send msg session status invalid",
+    95019: "servicer is not receiving",
+    301002: "not allow to operate another agent",
+    830002: "file is too large for one answer, use Range",
+    846605: "req_id may not carry this reply",
+    846608: "stream message update expired, cannot update",
+    846609: "aibot websocket not subscribed",
+    853000: "invalid credential",
+}
+"""Wording of every code given out here (DOC 90313, 101463). Clients must not read the wording (DOC 90455)."""
+
+
+class Refused(Exception):
+    """A request or frame that the platform answers with an error code."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        """Args: a code of :data:`ERRORS`, and what it says instead of the usual wording."""
+        self.code = code
+        self.errmsg = detail or ERRORS[code]
+        super().__init__(f"{code} {self.errmsg}")

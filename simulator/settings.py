@@ -69,16 +69,31 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     report_enter: Annotated[
         bool, Meta(description="Whether a member's entering the application is reported (`enter_agent`).")
     ] = False
+    visible_departments: Annotated[
+        tuple[int, ...],
+        Meta(description="Departments that it sees in the address book, with all below them. Empty: all."),
+    ] = ()
 
 
 class BotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An intelligent bot in long-connection mode."""
+    """An intelligent bot."""
 
     id: Annotated[str, Meta(description="Its BotID.", min_length=1)] = "aibSimulatorBot0001"
     name: Annotated[str, Meta(description="Its name, which people mention in groups.", min_length=1)] = "小助手"
+    mode: Annotated[
+        Literal["socket", "callback"],
+        Meta(description="Whether it has a long connection, or is called at an address and asked for its streams."),
+    ] = "socket"
     secret: Annotated[Secret, Meta(description="Its Secret for the long connection.")] = field(
         default_factory=lambda: Secret("simulator-bot-secret-0123456789abcdefghijkl")
     )
+    token: Annotated[Secret, Meta(description="The Token of its callback, 1 to 32 letters and digits.")] = field(
+        default_factory=lambda: Secret("SimulatorBotToken")
+    )
+    encoding_aes_key: Annotated[
+        Secret, Meta(description="The EncodingAESKey of its callback, and of its files in that mode: 43 characters.")
+    ] = field(default_factory=lambda: Secret("SimulatorBotAESKey0123456789ABCDEFGHIJKLMNO"))
+    callback_url: Annotated[str, Meta(description="Where callbacks go. Empty: nowhere.")] = ""
 
 
 class PersonSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,6 +102,27 @@ class PersonSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     id: Annotated[str, Meta(description="The UserID.", min_length=1, max_length=64)]
     name: Annotated[str, Meta(description="The name shown.", min_length=1)]
     title: Annotated[str, Meta(description="What stands below the name.")] = ""
+    departments: Annotated[
+        tuple[int, ...],
+        Meta(description="Ids of the departments that the member is in. Empty: the corporation itself."),
+    ] = ()
+
+
+class DepartmentSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A department of the address book."""
+
+    id: Annotated[int, Meta(description="Its id; 1 is the corporation itself.", ge=1)]
+    name: Annotated[str, Meta(description="Its name.", min_length=1)]
+    parent: Annotated[int, Meta(description="The department above it; 0 above the corporation itself.", ge=0)] = 1
+
+
+class TagSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tag of the address book."""
+
+    id: Annotated[int, Meta(description="Its id.", ge=1)]
+    name: Annotated[str, Meta(description="Its name.", min_length=1)]
+    members: Annotated[tuple[str, ...], Meta(description="UserIDs that have it.")] = ()
+    departments: Annotated[tuple[int, ...], Meta(description="Departments that have it.")] = ()
 
 
 class GroupSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,6 +132,42 @@ class GroupSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Annotated[str, Meta(description="The name shown.", min_length=1)]
     members: Annotated[tuple[str, ...], Meta(description="UserIDs of its members. Empty: everybody.")] = ()
     bot: Annotated[str, Meta(description="BotID of the bot in it. Empty: the first one.")] = ""
+
+
+class DeskSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account of customer service."""
+
+    open_kfid: Annotated[str, Meta(description="Its open_kfid.", min_length=1, max_length=64)]
+    name: Annotated[str, Meta(description="The name shown.", min_length=1)]
+
+
+class CustomerSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody outside of the corporation, in the personal WeChat."""
+
+    id: Annotated[str, Meta(description="The external_userid.", min_length=1, max_length=64)]
+    name: Annotated[str, Meta(description="The name shown.", min_length=1)]
+
+
+class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Customer service (微信客服), and the application that may call it."""
+
+    agent_id: Annotated[int, Meta(description="The AgentId of that application; it has no chat.", ge=1)] = 1000009
+    secret: Annotated[Secret, Meta(description="Its Secret, for gettoken.")] = field(
+        default_factory=lambda: Secret("simulator-kf-secret-0123456789abcdefghijkl")
+    )
+    token: Annotated[Secret, Meta(description="The Token of its callback, 1 to 32 letters and digits.")] = field(
+        default_factory=lambda: Secret("SimulatorKfToken")
+    )
+    encoding_aes_key: Annotated[Secret, Meta(description="The EncodingAESKey of its callback, 43 characters.")] = field(
+        default_factory=lambda: Secret("SimulatorEncodingAESKey0123456789ABCDEFGHIK")
+    )
+    callback_url: Annotated[str, Meta(description="Where callbacks go. Empty: nowhere.")] = ""
+    accounts: Annotated[tuple[DeskSettings, ...], Meta(description="The accounts that it serves.")] = (
+        DeskSettings(open_kfid="wkSimulatorDesk0001", name="在线客服"),
+    )
+    servicers: Annotated[
+        tuple[str, ...], Meta(description="UserIDs of the persons who can take customers over. Empty: everybody.")
+    ] = ()
 
 
 class FaultSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,10 +190,25 @@ class BoundSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 _PEOPLE: Final = (
-    PersonSettings(id="zhangwei", name="张伟", title="产品部"),
-    PersonSettings(id="lina", name="李娜", title="市场部"),
-    PersonSettings(id="wangfang", name="王芳", title="人力资源部"),
-    PersonSettings(id="chenjie", name="陈杰", title="研发部"),
+    PersonSettings(id="zhangwei", name="张伟", title="产品部", departments=(2,)),
+    PersonSettings(id="lina", name="李娜", title="市场部", departments=(3,)),
+    PersonSettings(id="wangfang", name="王芳", title="人力资源部", departments=(4,)),
+    PersonSettings(id="chenjie", name="陈杰", title="研发部", departments=(5,)),
+)
+
+
+_CUSTOMERS: Final = (
+    CustomerSettings(id="wmSimulatorCustomer01", name="顾客小林"),
+    CustomerSettings(id="wmSimulatorCustomer02", name="顾客小周"),
+)
+
+
+_DEPARTMENTS: Final = (
+    DepartmentSettings(id=1, name="公司", parent=0),
+    DepartmentSettings(id=2, name="产品部"),
+    DepartmentSettings(id=3, name="市场部"),
+    DepartmentSettings(id=4, name="人力资源部"),
+    DepartmentSettings(id=5, name="研发部"),
 )
 
 
@@ -138,9 +225,16 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=lambda: (BotSettings(),)
     )
     people: Annotated[tuple[PersonSettings, ...], Meta(description="Members.", min_length=1)] = _PEOPLE
+    departments: Annotated[tuple[DepartmentSettings, ...], Meta(description="The tree of departments.")] = _DEPARTMENTS
+    tags: Annotated[tuple[TagSettings, ...], Meta(description="Tags.")] = ()
+    callback_addresses: Annotated[
+        tuple[str, ...], Meta(description="What `getcallbackip` says: addresses, patterns and CIDR.")
+    ] = ("127.0.0.1", "127.0.0.*")
     groups: Annotated[tuple[GroupSettings, ...], Meta(description="Group chats.")] = (
         GroupSettings(id="wrSimulatorGroup01", name="项目讨论组"),
     )
+    kf: KfSettings = field(default_factory=KfSettings)
+    customers: Annotated[tuple[CustomerSettings, ...], Meta(description="Customers of customer service.")] = _CUSTOMERS
     rules: Rules = Rules()
     faults: FaultSettings = FaultSettings()
     bounds: BoundSettings = BoundSettings()
@@ -169,6 +263,13 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"apps[{number}].{str(error).partition(':')[0]}", str(error).partition(": ")[2]
         if app.callback_url and not app.callback_url.startswith(("http://", "https://")):
             yield f"apps[{number}].callback_url", "must begin with http:// or https://"
+    for number, bot in enumerate(settings.bots):
+        try:
+            Envelope(bot.token.reveal(), bot.encoding_aes_key.reveal(), "")
+        except ValueError as error:
+            yield f"bots[{number}].{str(error).partition(':')[0]}", str(error).partition(": ")[2]
+        if bot.callback_url and not bot.callback_url.startswith(("http://", "https://")):
+            yield f"bots[{number}].callback_url", "must begin with http:// or https://"
     people = {person.id for person in settings.people}
     bots = {bot.id for bot in settings.bots}
     for number, group in enumerate(settings.groups):
@@ -176,9 +277,48 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"groups[{number}].members", f"{strangers[0]!r} is not among the people"
         if group.bot and group.bot not in bots:
             yield f"groups[{number}].bot", f"{group.bot!r} is not among the bots"
+    yield from _kf_problems(settings)
+    yield from _directory_problems(settings)
     for name in settings.faults.switches:
         if name not in FAULTS:
             yield f"faults.switches.{name}", f"no such fault; there are {', '.join(FAULTS)}"
+
+
+def _kf_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    kf = settings.kf
+    yield from _twice("kf.accounts.open_kfid", [desk.open_kfid for desk in kf.accounts])
+    yield from _twice("customers.id", [customer.id for customer in settings.customers])
+    try:
+        Envelope(kf.token.reveal(), kf.encoding_aes_key.reveal(), settings.corp_id)
+    except ValueError as error:
+        yield f"kf.{str(error).partition(':')[0]}", str(error).partition(": ")[2]
+    if kf.callback_url and not kf.callback_url.startswith(("http://", "https://")):
+        yield "kf.callback_url", "must begin with http:// or https://"
+    if kf.agent_id in {app.agent_id for app in settings.apps}:
+        yield "kf.agent_id", f"{kf.agent_id} is also an application with a chat; give it another one"
+    people = {person.id for person in settings.people}
+    if strangers := [servicer for servicer in kf.servicers if servicer not in people]:
+        yield "kf.servicers", f"{strangers[0]!r} is not among the people"
+
+
+def _directory_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield from _twice("departments.id", [str(department.id) for department in settings.departments])
+    yield from _twice("tags.id", [str(tag.id) for tag in settings.tags])
+    departments = {department.id for department in settings.departments}
+    people = {person.id for person in settings.people}
+    named: dict[str, tuple[int, ...]] = {}
+    named |= {f"departments[{number}].parent": (one.parent,) for number, one in enumerate(settings.departments)}
+    named |= {f"people[{number}].departments": one.departments for number, one in enumerate(settings.people)}
+    named |= {f"tags[{number}].departments": one.departments for number, one in enumerate(settings.tags)}
+    named |= {
+        f"apps[{number}].visible_departments": one.visible_departments for number, one in enumerate(settings.apps)
+    }
+    for field_name, ids in named.items():
+        if strange := [one for one in ids if one and one not in departments]:
+            yield field_name, f"{strange[0]} is not among the departments"
+    for number, tag in enumerate(settings.tags):
+        if strangers := [member for member in tag.members if member not in people]:
+            yield f"tags[{number}].members", f"{strangers[0]!r} is not among the people"
 
 
 def _listen_problems(listen: ListenSettings) -> Iterator[tuple[str, str]]:

@@ -62,7 +62,7 @@ class Tokens:
         return token.text, max(1, int(token.until - now))
 
     def _app_of(self, secret: str) -> AppSettings | None:
-        apps = self._corp.settings.apps
+        apps = self._corp.granted.values()
         return next(
             (app for app in apps if secrets.compare_digest(app.secret.reveal().encode(), secret.encode())), None
         )
@@ -83,6 +83,10 @@ class Tokens:
         if old is not None:
             self._ended.put(old.text, agent_id, self._corp.now + 86400)
 
+    def end(self, agent_id: int) -> None:
+        """Ends the token of one application, as a new secret does."""
+        self._retire(agent_id)
+
     def app_of(self, token: str) -> AppSettings:
         """The application that a token belongs to.
 
@@ -96,7 +100,7 @@ class Tokens:
             if secrets.compare_digest(held.text.encode(), token.encode()):
                 if held.until <= now:
                     raise Refused(self._corp.rules.expired_token_code)
-                return self._corp.apps[held.agent_id]
+                return self._corp.granted[held.agent_id]
         raise Refused(40014 if self._ended.get(token, now) is None else self._corp.rules.expired_token_code)
 
     def expire(self) -> None:
