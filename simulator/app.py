@@ -16,6 +16,7 @@ from aiohttp import web
 from adapter.crypto import Envelope
 from adapter.wire import AppMessage
 from program.secret import Secret
+from simulator.bot_callbacks import BotCallbacks
 from simulator.bots import Bot, Push
 from simulator.callbacks import Callbacks, UrlCheck
 from simulator.chats import Bubble, Chats
@@ -71,6 +72,7 @@ class Simulator:
         self.media = MediaStore(self.corp)
         self.callbacks = Callbacks(self.corp)
         self.socket = Socket(self.corp, self.media)
+        self.bot_callbacks = BotCallbacks(self.corp, self.socket.bots)
         self._sending = Sending(self.corp, self.media)
         self._stack = AsyncExitStack()
         self._port = 0
@@ -80,6 +82,7 @@ class Simulator:
     async def __aenter__(self) -> "Simulator":
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.callbacks)
+            await stack.enter_async_context(self.bot_callbacks)
             await stack.enter_async_context(self.socket)
             # Long connections and event streams are ended by hand; nothing else takes long.
             runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0.2)
@@ -250,15 +253,19 @@ class Simulator:
         kind, _, name = key.partition(":")
         if kind == "app" and self.corp.apps[int(name)].report_enter:
             self.send_event(person, "enter_agent", app=int(name))
-        elif kind == "bot" and self.socket.connected(name):
+        elif kind == "bot" and (self.corp.bots[name].mode == "callback" or self.socket.connected(name)):
             push = self.socket.bots[name].enter(person)
             if push is not None:
-                self.socket.push(self.socket.bots[name], push)
+                self._hand_over(self.socket.bots[name], push)
 
     def _push(self, bot: Bot, push: Push, shown: str, *, media: bool = False) -> str:
         self._written(push.chat, push.person, push.msg_id, shown, "media" if media else "text")
-        self.socket.push(bot, push)
+        self._hand_over(bot, push)
         return push.msg_id
+
+    def _hand_over(self, bot: Bot, push: Push) -> None:
+        """Over the long connection, or to the callback address: as the bot's mode is."""
+        (self.bot_callbacks if bot.settings.mode == "callback" else self.socket).push(bot, push)
 
     def _written(self, chat: str, person: str, msg_id: str, text: str, look: Any, *, owed: bool = True) -> None:
         self.chats.post(
@@ -302,6 +309,18 @@ class Simulator:
         outcome = await self.callbacks.check(receiver, url)
         if outcome.passed:
             self.callbacks.urls[receiver.agent_id] = url
+        return outcome
+
+    def set_bot_callback_url(self, url: str, *, bot: str | None = None) -> None:
+        """Where the callbacks of a bot go from now on, unchecked."""
+        self.bot_callbacks.urls[self._bot(bot).settings.id] = url
+
+    async def save_bot_callback_url(self, url: str, *, bot: str | None = None) -> UrlCheck:
+        """The same for a bot in callback mode."""
+        settings = self._bot(bot).settings
+        outcome = await self.bot_callbacks.check(settings, url)
+        if outcome.passed:
+            self.bot_callbacks.urls[settings.id] = url
         return outcome
 
     def change_callback_keys(self, token: str, encoding_aes_key: str, *, app: int | None = None) -> None:

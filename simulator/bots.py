@@ -39,6 +39,8 @@ class Push(msgspec.Struct):
     pushed: int = 0
     anew: Callable[[], Mapping[str, Any]] | None = None
     """Writes its content again for a redelivery: addresses of files are signed anew."""
+    stream_id: str = ""
+    """Of the stream that answers it; empty until there is one."""
 
     @property
     def conversation(self) -> tuple[str, str]:
@@ -180,7 +182,8 @@ class Bot:
         """
         if not self._subscribes.admit(self._corp.now):
             raise Refused(45009)
-        if body.get("secret") != self.settings.secret.reveal():
+        # A bot is in one mode or in the other (DOC 101463).
+        if self.settings.mode != "socket" or body.get("secret") != self.settings.secret.reveal():
             raise Refused(853000)
 
     def handle(self, cmd: str, req_id: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -279,6 +282,7 @@ class Bot:
         now = self._corp.now
         bubble = self._post(push.conversation, "stream", "", answers=push.msg_id, stream_id=stream_id, finished=False)
         stream = Stream(stream_id, push, bubble, now + self._corp.rules.stream_seconds)
+        push.stream_id = stream_id
         self._streams.put(stream_id, stream, now + self._corp.rules.req_id_seconds)
         self._running[stream_id] = stream
         return stream
@@ -315,6 +319,10 @@ class Bot:
         if finish:
             self._running.pop(stream.stream_id, None)
             corp.journal.note(Kind.FINISHED, chat=push.chat, person=push.person, msg_id=push.msg_id)
+
+    def stream_of(self, push: Push) -> Stream | None:
+        """The stream that answers a message, if there is one."""
+        return self._streams.get(push.stream_id, self._corp.now) if push.stream_id else None
 
     def expire(self, stream: Stream) -> None:
         """Ends a stream that was not finished in its window."""
