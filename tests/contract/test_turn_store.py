@@ -14,6 +14,7 @@ from server.domain import (
     Ask,
     CacheOutcome,
     Content,
+    ConversationState,
     DeliveryState,
     Delta,
     Failure,
@@ -766,6 +767,135 @@ async def test_only_a_turn_that_exists_can_be_rated(turn_store: TurnStore) -> No
         await turn_store.rate(name, Sender("u1"), rating, "", time=105.0)
     with pytest.raises(ResourceNotFound):
         await turn_store.rate(TurnName("wecom.desk.abc", "m2"), None, Rating.HELPFUL, "", time=105.0)
+
+
+# --- hand-over ------------------------------------------------------------------------
+
+
+async def state_of(store: TurnStore, conversation: str = "wecom.desk.abc") -> ConversationState | None:
+    """Who answers, which the store must say the same of in both ways."""
+    kept = await store.conversation(conversation)
+    assert await store.handed_off(conversation) is (kept is not None and kept.state is ConversationState.HANDED_OFF)
+    return None if kept is None else kept.state
+
+
+async def test_a_conversation_is_handed_off_and_given_back(turn_store: TurnStore) -> None:
+    await owe_ended(turn_store, "m1")
+    assert await state_of(turn_store) is ConversationState.ACTIVE
+    for _ in range(2):
+        await turn_store.hand_off("wecom.desk.abc", time=200.0)
+        assert await state_of(turn_store) is ConversationState.HANDED_OFF
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert (kept.create_time, kept.update_time) == (100.0, 101.5), "a hand-over is no turn"
+    assert await state_of(turn_store, "other") is None
+    for _ in range(2):
+        assert await turn_store.resume("wecom.desk.abc")
+        assert await state_of(turn_store) is ConversationState.ACTIVE
+    assert not await turn_store.resume("other")
+
+
+async def test_a_conversation_can_begin_with_a_hand_over(turn_store: TurnStore) -> None:
+    await turn_store.hand_off("wecom.desk.abc", time=90.0)
+    await owe_ended(turn_store, "m1")
+    assert await state_of(turn_store) is ConversationState.HANDED_OFF
+    kept = await turn_store.conversation("wecom.desk.abc")
+    assert kept is not None
+    assert kept.create_time == 90.0
+
+
+async def test_a_cut_of_memory_leaves_a_conversation_with_whoever_has_it(turn_store: TurnStore) -> None:
+    await turn_store.hand_off("wecom.desk.abc", time=90.0)
+    await turn_store.cut_memory("wecom.desk.abc", time=91.0)
+    assert await state_of(turn_store) is ConversationState.HANDED_OFF
+
+
+async def test_a_deleted_conversation_begins_with_the_assistant(turn_store: TurnStore) -> None:
+    await turn_store.hand_off("wecom.desk.abc", time=90.0)
+    assert await turn_store.delete_conversation("wecom.desk.abc")
+    await owe_ended(turn_store, "m1")
+    assert await state_of(turn_store) is ConversationState.ACTIVE
+
+
+async def test_who_has_a_conversation_outlives_the_store(open_turn_store: Any) -> None:
+    async with open_turn_store("again") as store:
+        await store.hand_off("a", time=90.0)
+        await store.hand_off("b", time=90.0)
+        await store.resume("b")
+    async with open_turn_store("again") as store:
+        assert await state_of(store, "a") is ConversationState.HANDED_OFF
+        assert await state_of(store, "b") is ConversationState.ACTIVE
+        await store.resume("a")
+    async with open_turn_store("again") as store:
+        assert await state_of(store, "a") is ConversationState.ACTIVE
+
+
+async def test_the_end_of_a_turn_hands_over_with_itself(turn_store: TurnStore) -> None:
+    owed = await owe(turn_store, "m1")
+    end = ended_turn(owed.ask, finish_reason=FinishReason.HANDED_OFF)
+    with pytest.raises(StaleEpoch):
+        await turn_store.finish_owed(end, EVENTS, epoch=7, hands_over=True)
+    assert await state_of(turn_store) is ConversationState.ACTIVE, "a stale worker hands nothing over"
+    await turn_store.finish_owed(end, EVENTS, epoch=1, hands_over=True)
+    assert await state_of(turn_store) is ConversationState.HANDED_OFF
+    ask = ask_of("m2", conversation="other")
+    await turn_store.finish(ended_turn(ask, finish_reason=FinishReason.HANDED_OFF), ask, EVENTS, hands_over=True)
+    assert await state_of(turn_store, "other") is ConversationState.HANDED_OFF
+
+
+@pytest.mark.parametrize("state", [TurnState.SUCCEEDED, TurnState.FAILED])
+async def test_of_two_ends_the_one_that_stands_hands_over(turn_store: TurnStore, state: TurnState) -> None:
+    ask = ask_of("m1")
+    await turn_store.finish(ended_turn(ask, state), ask, ())
+    await turn_store.finish(ended_turn(ask, finish_reason=FinishReason.HANDED_OFF), ask, (), hands_over=True)
+    stands = state is TurnState.FAILED
+    assert await state_of(turn_store) is (ConversationState.HANDED_OFF if stands else ConversationState.ACTIVE)
+
+
+# --- pushes ---------------------------------------------------------------------------
+
+PUSHED = Content((TextPart("报警"), MediaPart("image/png", b"\x89PNG", display_name="图.png")))
+SAID = Content((TextPart("报 警"), MediaPart("image/png", b"\x89PNG", display_name="图.png")))
+"""What the program said, before the filter changed it."""
+
+
+async def push(store: TurnStore, request_id: str, **more: Any) -> StoredTurn:
+    ask = ask_of(request_id, conversation="push.desk.0", text="", sender=None)
+    final = ended_turn(ask, create_time=100.0, reply=PUSHED.text, pushed=PUSHED)
+    owed = Owed("channels/wecom/accounts/desk", recipient="user:u")
+    fields: dict[str, Any] = {"time": 100.0, "claim": False, "final": final, "input_digest": digest(SAID)}
+    return (await store.accept(ask, owed, **(fields | more))).stored
+
+
+async def test_a_push_is_kept_whole_and_owed(turn_store: TurnStore) -> None:
+    stored = await push(turn_store, "p1")
+    assert (stored.turn.pushed, stored.turn.reply, stored.turn.input) == (PUSHED, "报警", Content())
+    assert (stored.turn.state, stored.turn.delivery_state) == (TurnState.SUCCEEDED, DeliveryState.OWED)
+    assert stored.owed == Owed("channels/wecom/accounts/desk", b"", "user:u")
+    assert stored.input_digest == digest(SAID)
+    assert await turn_store.find(stored.turn.name) == stored
+    assert (await turn_store.list_turns("push.desk.0", 5, "")).turns == (stored.turn,)
+    assert await push(turn_store, "p1") == stored
+    assert await answers(turn_store, conversation="push.desk.0") == [], "it is no round of a conversation"
+
+
+async def test_what_is_gone_on_with_after_a_start_leaves_out_what_was_pushed(turn_store: TurnStore) -> None:
+    stored = await push(turn_store, "p1")
+    other = await owe_ended(turn_store, "m1")
+    first, second = await turn_store.unsettled()
+    without = copy.copy(stored.turn)
+    without.pushed, without.reply = Content(), ""
+    assert first == msgspec.structs.replace(stored, turn=without)
+    assert second == other
+
+
+async def test_a_push_is_emptied_and_stays_a_push(turn_store: TurnStore) -> None:
+    name = (await push(turn_store, "p1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, "delivered", time=110.0))
+    await turn_store.apply_retention(Retention(payloads_before=200.0, keys_before=0.0))
+    stored = await found(turn_store, name)
+    assert (stored.turn.pushed, stored.turn.reply) == (Content(), "")
+    assert (stored.owed, stored.input_digest) == (Owed("channels/wecom/accounts/desk"), digest(SAID))
 
 
 # --- upkeep ---------------------------------------------------------------------------
