@@ -1,4 +1,4 @@
-"""Attach: who speaks first, what is passed on, and how each side leaves."""
+"""Attach: who speaks first, what is passed on, and how each side leaves. And Push."""
 
 import asyncio
 
@@ -6,11 +6,12 @@ import grpc
 import pytest
 from google.protobuf import duration_pb2
 
-from server.domain import Ask, Content, TurnName
-from server.errors import ShuttingDown
+from server.domain import Ask, Content, MediaPart, Push, TextPart, Turn, TurnName, TurnState
+from server.errors import Overloaded, ShuttingDown
 from server.turn.base import Delivery, Granted, Hello, Report, Revoked
 from tests.server.rpc.fakes import open_server, turn_of
 from weconverse.v1 import channel_pb2 as pb
+from weconverse.v1 import conversation_pb2
 
 ACCOUNT = "channels/wecom/accounts/a"
 HELLO = pb.AttachRequest(hello=pb.Hello(account=ACCOUNT, instance="i-1", exclusive=True, ended_only=True))
@@ -93,3 +94,53 @@ async def test_a_server_that_stops_says_so() -> None:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert server.deliveries.left.is_set()
+
+
+# --- Push ------------------------------------------------------------------------------------
+
+
+async def test_a_push_arrives_whole_and_comes_back_as_a_turn() -> None:
+    content = conversation_pb2.Content(
+        parts=[
+            conversation_pb2.Part(text="报警"),
+            conversation_pb2.Part(media=conversation_pb2.Media(mime_type="image/png", inline_data=b"png")),
+        ]
+    )
+    request = pb.PushRequest(account=ACCOUNT, recipient="user:u", content=content, request_id="p1")
+    async with open_server() as server:
+        turn = await server.attaching.Push(request, timeout=3)
+        await server.attaching.Push(request)
+    first, _ = server.pushes.pushes
+    parts = (TextPart("报警"), MediaPart("image/png", inline_data=b"png"))
+    assert first == Push(ACCOUNT, "user:u", Content(parts), "p1", "default")
+    given, default = (budget.remaining() for budget in server.pushes.budgets)
+    assert given < 3.5
+    assert 4 < default <= 5
+    assert turn.reply == content
+    assert not turn.HasField("input") or not turn.input.parts
+    assert turn.delivery_state == conversation_pb2.Turn.OWED
+
+
+async def test_a_push_is_refused_as_every_request_is() -> None:
+    request = pb.PushRequest(account=ACCOUNT, content={"parts": [{"text": "x"}]}, request_id="p1")
+    async with open_server() as server:
+        for bad, error in ((pb.PushRequest(), None), (request, Overloaded(7.0))):
+            server.pushes.error = error
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await server.attaching.Push(bad)
+            expected = grpc.StatusCode.INVALID_ARGUMENT if error is None else grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert caught.value.code() is expected
+        assert not server.pushes.pushes
+
+
+async def test_a_delivery_of_a_push_says_so() -> None:
+    async with open_server() as server:
+        name = TurnName("push.a.0", "p1")
+        pushed = Turn(name, TurnState.SUCCEEDED, Content(), 1.0, pushed=Content((TextPart("报警"),)))
+        server.deliveries.attachment.outgoing.put_nowait(Delivery(name, b"", 1, b"", pushed, "user:u", pushed=True))
+        call = server.attaching.Attach()
+        await call.write(HELLO)
+        delivery = (await call.read()).delivery
+        call.cancel()
+    assert (delivery.recipient, delivery.pushed, delivery.address) == ("user:u", True, b"")
+    assert delivery.ended_turn.reply.parts[0].text == "报警"

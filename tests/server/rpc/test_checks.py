@@ -39,6 +39,11 @@ def owe(**fields: Any) -> pb.SubmitTurnRequest:
     return pb.SubmitTurnRequest(**{**good, **fields})
 
 
+def push(**fields: Any) -> channel.PushRequest:
+    good = {"account": "channels/wecom/accounts/a", "recipient": "u", "content": SAID, "request_id": "r"}
+    return channel.PushRequest(**{**good, **fields})
+
+
 def greet(**fields: Any) -> channel.AttachRequest:
     return channel.AttachRequest(
         hello=channel.Hello(**{"account": "channels/wecom/accounts/a", "instance": "i", **fields})
@@ -69,6 +74,9 @@ GOOD: list[tuple[Callable[[Any], Any], Any]] = [
     (checks.batch, pb.BatchConverseRequest(requests=[pb.ConverseRequest()] * 256)),
     (checks.rate, pb.RateTurnRequest(name=TURN)),
     (checks.list_turns, pb.ListTurnsRequest(parent="conversations/a", page_size=2**31 - 1)),
+    (checks.push, push(recipient="聊" * 256, assistant="assistants/ops")),
+    (checks.push, push(recipient="", content=parts(*[pb.Part(text="a")] * 32))),
+    (checks.push, push(content=parts(pb.Part(media=pb.Media(mime_type="a/b+json", inline_data=b"{}"))))),
     (checks.hello, greet(instance="实例", max_open_deliveries=1024)),
     (checks.result, outcome(progress=b"x" * 4096, detail="长" * 9000, outcome=channel.DeliveryResult.RETRY)),
     (checks.result, outcome(retry_delay=span(seconds=3600))),
@@ -150,6 +158,20 @@ BAD: list[tuple[Callable[[Any], Any], Any, str, str]] = [
     (checks.rate, pb.RateTurnRequest(name=TURN, rater=pb.Sender()), "rater.id", "is required"),
     (checks.conversation, pb.GetConversationRequest(name="conversations/a/turns/b"), "name", "must be"),
     (checks.assistant, pb.GetAssistantRequest(name="assistants/"), "name", "must be"),
+    (checks.push, push(account="robot"), "account", "channels/"),
+    (checks.push, push(recipient="x" * 257), "recipient", "256"),
+    (checks.push, push(content=parts()), "content", "is required"),
+    (checks.push, push(content=parts(pb.Part(text=" "))), "content", "white space"),
+    (checks.push, push(content=parts(*[pb.Part(text="a")] * 33)), "content.parts", "33 entries"),
+    (checks.push, push(content=parts(pb.Part(media=pb.Media()))), "content.parts[0].media.mime_type", "required"),
+    (
+        checks.push,
+        push(content=parts(pb.Part(text="a"), pb.Part(media=pb.Media(mime_type="image/png")))),
+        "content.parts[1].media",
+        "nothing to send",
+    ),
+    (checks.push, push(request_id="a b"), "request_id", "must be"),
+    (checks.push, push(assistant="ops"), "assistant", "assistants/"),
     (checks.hello, None, "hello", "first message"),
     (checks.hello, outcome(), "hello", "first message"),
     (checks.hello, greet(instance="x" * 65), "hello.instance", "64"),
@@ -250,6 +272,7 @@ def test_any_bytes_that_parse_are_refused_or_converted(raw: bytes) -> None:
     for kind, check, turn_into in (
         (pb.ConverseRequest, checks.converse, lambda message: convert.ask(message, "id", "")),
         (pb.SubmitTurnRequest, checks.submit, convert.owed),
+        (channel.PushRequest, checks.push, lambda message: convert.push(message, "")),
         (channel.AttachRequest, checks.hello, lambda message: convert.hello(message.hello)),
         (channel.AttachRequest, checks.result, lambda message: convert.report(message.result)),
     ):

@@ -43,6 +43,7 @@ async def test_converse_converts_both_ways() -> None:
             max_output_tokens=9,
             bypass_cache=True,
             delta_interval=duration_pb2.Duration(nanos=200_000_000),
+            can_hand_off=True,
         )
         asked = request(
             request_id="r-1",
@@ -66,7 +67,12 @@ async def test_converse_converts_both_ways() -> None:
         assert (ask.assistant, ask.channel, ask.language_code) == ("hr", "wecom", "zh-CN")
         assert ask.sender == Sender("张", "张三")
         assert ask.options == TurnOptions(
-            model="m", temperature=0.7, max_output_tokens=9, bypass_cache=True, delta_interval=0.2
+            model="m",
+            temperature=0.7,
+            max_output_tokens=9,
+            bypass_cache=True,
+            delta_interval=0.2,
+            can_hand_off=True,
         )
         assert turn.name == "conversations/a/turns/r-1"
         assert turn.state == pb.Turn.SUCCEEDED
@@ -156,6 +162,10 @@ async def test_the_calls_about_turns_and_conversations() -> None:
         assert conversation.state == pb.Conversation.ACTIVE
         reset = await rpc.ResetConversation(pb.ResetConversationRequest(name="conversations/a"))
         assert not reset.HasField("expire_time")
+        handed_off = await rpc.HandOffConversation(pb.HandOffConversationRequest(name="conversations/a"))
+        assert handed_off.state == pb.Conversation.HANDED_OFF
+        resumed = await rpc.ResumeConversation(pb.ResumeConversationRequest(name="conversations/a"))
+        assert resumed.state == pb.Conversation.ACTIVE
         await rpc.DeleteConversation(pb.DeleteConversationRequest(name="conversations/a"))
         assert await rpc.GetAssistant(pb.GetAssistantRequest(name="assistants/default")) == pb.Assistant(
             name="assistants/default", version="v1", greeting="您好"
@@ -170,6 +180,8 @@ async def test_the_calls_about_turns_and_conversations() -> None:
             ("rate", turn, Sender("u"), Rating.WITHDRAWN, ""),
             ("conversation", any_turn),
             ("reset", any_turn),
+            ("hand_off", any_turn),
+            ("resume", any_turn),
             ("delete", any_turn),
         ]
 
