@@ -21,9 +21,11 @@ from adapter.admitting import directories
 from adapter.api import WeComApi
 from adapter.app_account import applications, keyring
 from adapter.bot_account import socket_bots
+from adapter.bot_callback_account import bot_keyring, callback_bots
 from adapter.gate import Gate
 from adapter.guarded_fetch import GuardedFetch
 from adapter.listening import Port, listening
+from adapter.kf_account import desks, planned_desks
 from adapter.media import Fetching
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading, watched
@@ -71,6 +73,10 @@ def plan(settings: Settings) -> Iterator[str]:
     for name in settings.bots:
         yield f"bot {name}: long connection to {settings.wecom.socket_base}"
     for _, name, account in accounts(settings):
+    for name, called in settings.callback_bots.items():
+        bot_keyring(name, called)
+        yield f"bot {name}: callbacks at {settings.listen.address}/wecom/bot/{name}"
+    yield from planned_desks(settings)
         yield from _said_of(settings, name, account)
     if settings.sources.mode != "off":
         yield f"callbacks from elsewhere: {'refused' if settings.sources.mode == 'enforce' else 'counted and named'}"
@@ -141,7 +147,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await _media(stack, settings.media, metrics),
         )
         apps, routes = applications(shared)
-        doors = [*apps, *socket_bots(shared)]
+        fetched, fetched_routes = callback_bots(shared)
+        served, served_routes = desks(shared)
+        routes += [*fetched_routes, *served_routes]
+        doors = [*apps, *socket_bots(shared), *fetched, *served]
         port = await _callbacks(stack, settings, routes)
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(_look(client, settings, health), name="look at the service")

@@ -70,6 +70,20 @@ class Metrics:
             ("account",),
             registry=registry,
         )
+        self.kf_pulls = counter(
+            "kf_pulls_total", "Questions to customer service for what is new, by account and result.", "account", "result"
+        )
+        self.kf_send_failures = counter(
+            "kf_send_failures_total",
+            "Messages to customers that WeCom took and could not deliver, by its fail_type.",
+            "fail_type",
+        )
+        self.kf_waiting = Gauge(
+            "weconverse_adapter_kf_waiting",
+            "Answers that wait until their customer writes again, because five messages were sent.",
+            ("account",),
+            registry=registry,
+        )
         self.secret_rereads = counter(
             "secret_rereads_total", "Secrets that were found changed in their files, by what came of it.", "result"
         )

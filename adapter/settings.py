@@ -415,6 +415,152 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: ListenSettings = ListenSettings()
     operations: OperationsSettings = OperationsSettings()
     log: LogSettings = LogSettings()
+class CallbackBotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An intelligent bot in callback mode. Its callback address ends in `/wecom/bot/NAME`."""
+
+    bot_id: Annotated[
+        str, Meta(description="The bot's BotID; callbacks of another bot are refused. Empty: not looked at.")
+    ] = ""
+    token: Annotated[Secret, Meta(description="The Token of its callback, as `env:NAME` or `file:PATH`.")]
+    encoding_aes_key: Annotated[
+        Secret,
+        Meta(description="The EncodingAESKey of its callback: 43 letters and digits, as `env:NAME` or `file:PATH`."),
+    ]
+    next_token: Annotated[
+        Secret,
+        Meta(
+            description="The Token that is about to be saved in the console, valid beside the present one. Empty: none."
+        ),
+    ] = field(default_factory=lambda: Secret(""))
+    next_encoding_aes_key: Annotated[Secret, Meta(description="The same for the EncodingAESKey. Empty: none.")] = field(
+        default_factory=lambda: Secret("")
+    )
+    name: Annotated[
+        str, Meta(description="The bot's name in group chats, without `@`, so that a mention can be taken off.")
+    ] = ""
+    assistant: Annotated[str, Meta(description="The assistant that answers.", pattern="^[a-zA-Z0-9._~-]{1,64}$")] = (
+        "default"
+    )
+    access: Annotated[
+        tuple[AccessRule, ...], Meta(description="Who may use it, rule after rule. None: everybody.")
+    ] = ()
+    refusal: Annotated[
+        str, Meta(description="What somebody is told who is in none of these rules.", min_length=1, max_length=500)
+    ] = REFUSAL
+    close_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds after a message when its growing bubble is ended; an answer that is complete only later comes as a message of its own.",
+            gt=0,
+            le=355,
+        ),
+    ] = 330.0
+    window_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds after a message for which WeCom asks for its bubble: six minutes. An answer nobody has asked for by then comes as a message.",
+            gt=0,
+            le=600,
+        ),
+    ] = 360.0
+    grace_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds that are waited behind that window: more than the clocks of the machines differ.",
+            gt=0,
+            le=60,
+        ),
+    ] = 10.0
+
+
+class RobotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A robot of a group chat (群机器人), through which programs push messages. It hears nothing."""
+
+    key: Annotated[Secret, Meta(description="The key at the end of its webhook address, as `env:NAME` or `file:PATH`.")]
+    markdown: Annotated[
+        Literal["auto", "v1", "v2", "text"],
+        Meta(
+            description="What texts are sent as. `v1` is for mentions and colours, `v2` for tables, lists and pictures, `text` is shown everywhere; `auto` looks at each text."
+        ),
+    ] = "auto"
+    messages_per_minute: Annotated[
+        int,
+        Meta(
+            description="Messages that are sent in a minute; further ones wait. WeCom refuses what is beyond 20.", ge=1
+        ),
+    ] = 20
+
+
+class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Customer service (微信客服) of one application. Its callback address ends in `/wecom/kf/NAME`."""
+
+    corp_id: Annotated[str, Meta(description="The company's CorpID.", min_length=1)]
+    secret: Annotated[
+        Secret,
+        Meta(
+            description="The Secret of the application that may call customer service (可调用接口的应用), as `env:NAME` or `file:PATH`."
+        ),
+    ]
+    token: Annotated[Secret, Meta(description="The Token of its callback, as `env:NAME` or `file:PATH`.")]
+    encoding_aes_key: Annotated[
+        Secret,
+        Meta(description="The EncodingAESKey of its callback: 43 letters and digits, as `env:NAME` or `file:PATH`."),
+    ]
+    next_token: Annotated[
+        Secret,
+        Meta(
+            description="The Token that is about to be saved in the console, valid beside the present one. Empty: none."
+        ),
+    ] = field(default_factory=lambda: Secret(""))
+    next_encoding_aes_key: Annotated[Secret, Meta(description="The same for the EncodingAESKey. Empty: none.")] = field(
+        default_factory=lambda: Secret("")
+    )
+    assistant: Annotated[str, Meta(description="The assistant that answers.", pattern="^[a-zA-Z0-9._~-]{1,64}$")] = (
+        "default"
+    )
+    assistants: Annotated[
+        dict[str, Annotated[str, Meta(pattern="^[a-zA-Z0-9._~-]{1,64}$")]],
+        Meta(description="The assistants of single accounts of customer service, by their `open_kfid` (`wk…`)."),
+    ] = field(default_factory=dict)
+    welcome: Annotated[
+        bool, Meta(description="Whether customers who come in are told the assistant's greeting, as WeCom allows it.")
+    ] = True
+    hand_off: Annotated[
+        bool, Meta(description="Whether a customer who asks for a person is given to one of the company.")
+    ] = True
+    servicer: Annotated[
+        str,
+        Meta(
+            description="The UserID of the person (接待人员) that customers are given to. Empty: the waiting pool, from which persons take them.",
+            max_length=64,
+        ),
+    ] = ""
+    poll_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds between two looks for new messages without a callback, so that a lost callback loses nothing. WeCom limits them strictly.",
+            ge=5,
+            le=3600,
+        ),
+    ] = 60.0
+    parallel: Annotated[
+        int, Meta(description="Customers whose messages are handed to the service at a time.", ge=1, le=256)
+    ] = 32
+    max_waiting: Annotated[
+        int,
+        Meta(
+            description="Answers that wait in memory until their customer writes again, because WeCom takes no more before; others are offered again later.",
+            ge=1,
+        ),
+    ] = 128
+    state_file: Annotated[
+        str,
+        Meta(
+            description="A file that keeps how far messages were read. Losing it is safe: reading then begins three days back, and what was answered is known. Empty: kept in memory."
+        ),
+    ] = ""
+
+
     privacy: PrivacySettings = PrivacySettings()
     wecom: WeComSettings = WeComSettings()
     delivery: DeliverySettings = DeliverySettings()
@@ -437,6 +583,18 @@ def check(settings: Settings) -> None:
 
     Raises:
         SettingsError: for the first one that is broken.
+    kf: Annotated[
+        dict[str, KfSettings],
+        Meta(description="Applications that serve customers (微信客服), by account name."),
+    ] = field(default_factory=dict)
+    callback_bots: Annotated[
+        dict[str, CallbackBotSettings],
+        Meta(description="Intelligent bots in callback mode by account name."),
+    ] = field(default_factory=dict)
+    robots: Annotated[
+        dict[str, RobotSettings],
+        Meta(description="Robots of group chats by account name."),
+    ] = field(default_factory=dict)
     """
     if not settings.apps and not settings.bots:
         raise SettingsError("apps", "nothing to do without an application or a bot; add [apps.NAME] or [bots.NAME]")
@@ -457,6 +615,22 @@ def check(settings: Settings) -> None:
 def _given(secret: Secret, field: str) -> None:
     if not secret:
         raise SettingsError(field, "is empty; give it as env:NAME or file:PATH")
+    for name, called in settings.callback_bots.items():
+        for key in ("token", "encoding_aes_key"):
+            _given(getattr(called, key), f"callback_bots.{name}.{key}")
+        if called.close_seconds >= called.window_seconds:
+            raise SettingsError(
+                f"callback_bots.{name}.close_seconds", "must be below window_seconds, or WeCom ends the bubble first"
+            )
+    for name, robot in settings.robots.items():
+        _given(robot.key, f"robots.{name}.key")
+    for name, desk in settings.kf.items():
+        for key in ("secret", "token", "encoding_aes_key"):
+            _given(getattr(desk, key), f"kf.{name}.{key}")
+        if desk.state_file and any(
+            other.state_file == desk.state_file for twin, other in settings.kf.items() if twin < name
+        ):
+            raise SettingsError(f"kf.{name}.state_file", "is also the file of another one; give each its own")
 
 
 def accounts(settings: Settings) -> Iterator[tuple[str, str, msgspec.Struct]]:

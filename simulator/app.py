@@ -24,6 +24,8 @@ from simulator.clock import Clock, SystemClock
 from simulator.corp import Corp, NobodyThere
 from simulator.faults import Faults
 from simulator.journal import Entry, Journal, Kind
+from simulator.kf import CustomerService
+from simulator.kf_rest import KfRest
 from simulator.media import MediaStore
 from simulator.page import Page
 from simulator.rest import Rest
@@ -76,6 +78,7 @@ class Simulator:
         self._sending = Sending(self.corp, self.media)
         self._stack = AsyncExitStack()
         self._port = 0
+        self.kf = CustomerService(self.corp, self.callbacks, self.media)
 
     # --- life ---
 
@@ -119,7 +122,8 @@ class Simulator:
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 20)
-        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media)
+        kf = KfRest(self.corp, self.kf, self.media)
+        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media, kf)
         application.add_routes(rest.routes())
         application.add_routes(self.media.routes())
         application.add_routes([web.get(SOCKET_PATH, self.socket.serve)])
@@ -383,9 +387,44 @@ class Simulator:
         """What the person sees in a chat, oldest first, own messages included."""
         return self.chats.bubbles(person, self.corp.chat_key(chat))
 
+    # --- customer service; more of it in ``kf`` ---
+
+    def customer_writes(self, customer: str, text: str, *, account: str | None = None) -> str:
+        """A customer writes to an account of customer service (``wk…``; the first). Returns the message id."""
+        return self.kf.write(customer, {"msgtype": "text", "text": {"content": text}}, account)
+
+    def customer_sends(self, customer: str, content: Mapping[str, Any], *, account: str | None = None) -> str:
+        """A message of another kind: ``content`` has ``msgtype`` and its body (DOC 94670)."""
+        return self.kf.write(customer, content, account)
+
+    def customer_enters(self, customer: str, *, account: str | None = None) -> str:
+        """A customer opens the chat. Returns the ``welcome_code`` that the application is given, if any."""
+        return self.kf.enter(customer, account)
+
+    def customer_clicks_menu(self, customer: str, label: str, *, account: str | None = None) -> str:
+        """A customer chooses from the last menu. Returns the message id."""
+        return self.kf.click(customer, label, account)
+
+    def servicer_takes(self, servicer: str, customer: str, *, account: str | None = None) -> None:
+        """A member takes a customer over: from the pool, from the assistant, from a colleague."""
+        self.kf.take(servicer, customer, account)
+
+    def servicer_writes(self, servicer: str, customer: str, text: str, *, account: str | None = None) -> str:
+        """A member writes to the customer whom they serve. Returns the message id."""
+        return self.kf.write_as(servicer, customer, text, account)
+
+    def servicer_ends(self, servicer: str, customer: str, *, account: str | None = None) -> None:
+        """A member ends the session with a customer."""
+        self.kf.end(servicer, customer, account)
+
+    def set_kf_callback_url(self, url: str) -> None:
+        """Where the callbacks of customer service go from now on, unchecked."""
+        self.callbacks.urls[self.corp.kf_app.agent_id] = url
+
     def replies(self, person: str, chat: str) -> list[Bubble]:
         """The same without what people wrote."""
-        return [bubble for bubble in self.bubbles(person, chat) if bubble.speaker not in self.corp.people]
+        written_by = self.corp.people.keys() | self.corp.customers.keys()
+        return [bubble for bubble in self.bubbles(person, chat) if bubble.speaker not in written_by]
 
     def acknowledged(self) -> list[str]:
         """Ids of application messages that were answered with 200 and so are owed a reply, in order."""

@@ -9,6 +9,7 @@ from aiohttp import web
 from simulator.corp import Corp
 from simulator.directory import Directory, Question
 from simulator.journal import Kind
+from simulator.kf_rest import KfRest
 from simulator.media import MediaStore
 from simulator.media_rest import MediaRest
 from simulator.rules import ERRORS, Refused
@@ -17,6 +18,7 @@ from simulator.settings import AppSettings
 from simulator.tokens import Tokens
 
 _MAX_BODY = 1 << 20
+_SENDS = ("/message/send", "/kf/send_msg")
 
 
 class Rest:
@@ -29,6 +31,7 @@ class Rest:
         sending: Sending,
         respond: Callable[[str, bytes], None],
         media: MediaStore,
+        kf: KfRest,
     ) -> None:
         """Args: ``respond`` takes a ``response_code`` and the body that was posted to its address (DOC 101138)."""
         self._corp = corp
@@ -36,6 +39,7 @@ class Rest:
         self._sending = sending
         self._respond = respond
         self._media = MediaRest(corp, media)
+        self._kf = kf
         self._directory = Directory(corp)
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -51,6 +55,7 @@ class Rest:
             web.get("/cgi-bin/get_api_domain_ip", self._guarded(self._addresses)),
             web.post("/cgi-bin/aibot/response", self._guarded(self._response)),
             *self._directory.routes(lambda question: self._guarded(self._asked(question))),
+            *self._kf.routes(self._guarded, self._app),
             # A GET where POST is wanted is refused in JSON like everything else (DOC 90313).
             web.get("/cgi-bin/message/{rest:.*}", self._guarded(self._only_post)),
         ]

@@ -1,0 +1,92 @@
+"""What customer service asks of our service, for one account."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Final
+
+from adapter.submission import CHANNEL, account_name
+from adapter.translate import Incoming
+from weconverse import ConversationClient, ResourceNotFound
+from weconverse.v1.conversation_pb2 import Turn, TurnOptions
+
+_SECONDS: Final = 10.0
+"""For one call. Nobody waits on the line: a callback is acknowledged before."""
+
+
+class KfService:
+    """The calls of one account. Every method raises ``WeConverseError``."""
+
+    def __init__(
+        self,
+        client: ConversationClient,
+        account: str,
+        *,
+        assistant: str,
+        assistants: Mapping[str, str],
+        can_hand_off: bool,
+    ) -> None:
+        """Args: ``account`` by its bare name; ``assistants`` by ``open_kfid``, of those with one of their own."""
+        self._client = client
+        self._account = account_name(account)
+        self._assistant = assistant
+        self._assistants = dict(assistants)
+        self._options = TurnOptions(can_hand_off=can_hand_off)
+
+    def _assistant_of(self, open_kfid: str) -> str:
+        return self._assistants.get(open_kfid, self._assistant)
+
+    async def submit(self, incoming: Incoming, open_kfid: str) -> Turn:
+        """Hands a message over; when this returns, it is on disk at the service, which then owes the answer."""
+        return await self._client.submit(
+            incoming.conversation,
+            incoming.content,
+            request_id=incoming.request_id,
+            account=self._account,
+            address=incoming.address,
+            timeout=_SECONDS,
+            sender=incoming.sender,
+            assistant=self._assistant_of(open_kfid),
+            channel=CHANNEL,
+            options=self._options,
+        )
+
+    async def ask_again(self, turn: Turn, address: bytes, open_kfid: str, request_id: str) -> None:
+        """Hands the message of a turn over once more, as another turn."""
+        await self._client.submit(
+            turn.name.rpartition("/turns/")[0],
+            turn.input,
+            request_id=request_id,
+            account=self._account,
+            address=address,
+            timeout=_SECONDS,
+            sender=turn.sender,
+            assistant=self._assistant_of(open_kfid),
+            channel=CHANNEL,
+            options=self._options,
+        )
+
+    async def knows(self, turn: str) -> bool:
+        """Whether there is a turn of that name."""
+        try:
+            await self._client.get_turn(turn, timeout=_SECONDS)
+        except ResourceNotFound:
+            return False
+        return True
+
+    async def cancel(self, turn: str) -> None:
+        """Stops a turn, if it still runs."""
+        with contextlib.suppress(ResourceNotFound):
+            await self._client.cancel_turn(turn, timeout=_SECONDS)
+
+    async def hand_off(self, conversation: str) -> None:
+        """Tells that a person has the customer: the assistant is silent from now on."""
+        await self._client.hand_off(conversation, timeout=_SECONDS)
+
+    async def resume(self, conversation: str) -> None:
+        """Tells that nobody has the customer: the assistant answers from now on."""
+        with contextlib.suppress(ResourceNotFound):  # nothing was ever said there
+            await self._client.resume(conversation, timeout=_SECONDS)
+
+    async def greeting(self, open_kfid: str) -> str:
+        """What a customer who comes in is told; empty for silence."""
+        return (await self._client.get_assistant(self._assistant_of(open_kfid), timeout=_SECONDS)).greeting
