@@ -83,6 +83,7 @@ def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
         group_pace=MemberPace(GROUP_MESSAGES_PER_MINUTE, 0),
         markdown=app.reply_type == "markdown",
         cards=app.cards,
+        file_above=shared.settings.media.file_above_bytes,
         upload=shared.media.uploads(
             shared.apis[name].upload, DOORS["app_text"].files, lambda: ContentRefused(40005, "media/upload")
         ),

@@ -5,16 +5,18 @@ thing changes them on the way, and leaves what stands before alone: from the car
 WeCom refuses, cards are said in words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from adapter.app_messages import MESSAGE_TYPE, Message, Receiver, card, fits, in_words, markdown, native, text
+from adapter.capabilities import DOORS
 from adapter.cards import CARD_TYPE, card_text, checked, choices_card, choices_text
+from adapter.exhibits import with_files
 from adapter.render import app_parts
 from weconverse import Turn
-from weconverse.v1.conversation_pb2 import Media
+from weconverse.v1.conversation_pb2 import Media, Part
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -35,19 +37,27 @@ Piece = Said | File
 
 
 def pieces_of(
-    turn: Turn, receiver: Receiver, *, with_markdown: bool, with_cards: bool, words_from: int | None = None
+    turn: Turn,
+    receiver: Receiver,
+    *,
+    with_markdown: bool,
+    with_cards: bool,
+    words_from: int | None = None,
+    file_above: int = 0,
 ) -> list[Piece]:
     """The pieces of an ended turn, in order; at least one.
 
     Args:
         with_cards: whether people there can be shown cards.
         words_from: the first piece that WeCom refused and that can be said in words; ``None``: none yet.
+        file_above: bytes above which a table or a block of code becomes a file; 0: never.
 
     Raises:
         ValueError: a part is not what its type says; names the field, the rule and the remedy.
     """
     say = _Saying(receiver, with_markdown, with_cards, words_from)
-    pieces = list(say.pieces(turn))
+    door = DOORS["app_markdown" if with_markdown else "app_text"]
+    pieces = list(say.pieces(turn, with_files(turn.reply.parts, door, file_above)))
     return pieces or list(say.words(""))
 
 
@@ -59,9 +69,9 @@ class _Saying:
         self._words_from = words_from
         self._rich = 0
 
-    def pieces(self, turn: Turn) -> Iterator[Piece]:
+    def pieces(self, turn: Turn, parts: Iterable[Part]) -> Iterator[Piece]:
         texts: list[str] = []
-        for part in [*turn.reply.parts]:
+        for part in parts:
             kind = part.media.mime_type if part.HasField("media") else ""
             if part.HasField("text"):
                 texts.append(part.text)

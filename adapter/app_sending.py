@@ -98,6 +98,8 @@ class Outlet(msgspec.Struct, frozen=True, kw_only=True):
     cards: bool
     upload: Upload | None = None
     """Without it, files are named in words."""
+    file_above: int = 0
+    """Bytes above which a table or a block of code is sent as a file; 0: never."""
 
 
 class Sending:
@@ -142,6 +144,7 @@ class Sending:
             with_markdown=self._outlet.markdown,
             with_cards=self._outlet.cards,
             words_from=self.progress.words_from,
+            file_above=self._outlet.file_above if self._outlet.upload is not None else 0,
         )
 
     async def _recorded(self) -> None:

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from adapter.capabilities import DOORS
 from adapter.markdown import close_fence
 from adapter.plain import plain, without_tables
 from adapter.split import split
@@ -23,10 +24,10 @@ __all__ = [
     "split",
 ]
 
-APP_TEXT_LIMIT: Final = 2048
+APP_TEXT_LIMIT: Final = DOORS["app_text"].text_bytes
 """Bytes of a text or Markdown message of an application; beyond, WeCom cuts silently or refuses (DOC 90236)."""
 
-BOT_STREAM_LIMIT: Final = 20480
+BOT_STREAM_LIMIT: Final = DOORS["bot"].text_bytes
 """Bytes of a bot's stream or Markdown content; beyond, WeCom refuses the whole (DOC 101031, 101463)."""
 
 PLACEHOLDER: Final = "思考中…"

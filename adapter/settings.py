@@ -199,6 +199,13 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
             description="Networks such as `10.1.0.0/16` that files are fetched from although they are not public: for a private deployment, or a simulator."
         ),
     ] = ()
+    file_above_bytes: Annotated[
+        int,
+        Meta(
+            description="Bytes above which a table or a block of code of a reply is sent as a file where the door cannot show it. 0: never.",
+            ge=0,
+        ),
+    ] = 4096
     insecure_http: Annotated[
         bool, Meta(description="Allows addresses without TLS for those files: for a simulator.")
     ] = False
@@ -408,13 +415,6 @@ class BotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 600.0
 
 
-class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of the adapter."""
-
-    server: ServerSettings = ServerSettings()
-    listen: ListenSettings = ListenSettings()
-    operations: OperationsSettings = OperationsSettings()
-    log: LogSettings = LogSettings()
 class CallbackBotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An intelligent bot in callback mode. Its callback address ends in `/wecom/bot/NAME`."""
 
@@ -561,6 +561,13 @@ class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = ""
 
 
+class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of the adapter."""
+
+    server: ServerSettings = ServerSettings()
+    listen: ListenSettings = ListenSettings()
+    operations: OperationsSettings = OperationsSettings()
+    log: LogSettings = LogSettings()
     privacy: PrivacySettings = PrivacySettings()
     wecom: WeComSettings = WeComSettings()
     delivery: DeliverySettings = DeliverySettings()
@@ -576,13 +583,6 @@ class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
         dict[str, BotSettings],
         Meta(description="Intelligent bots by account name."),
     ] = field(default_factory=dict)
-
-
-def check(settings: Settings) -> None:
-    """Checks the rules over several fields.
-
-    Raises:
-        SettingsError: for the first one that is broken.
     kf: Annotated[
         dict[str, KfSettings],
         Meta(description="Applications that serve customers (微信客服), by account name."),
@@ -595,9 +595,18 @@ def check(settings: Settings) -> None:
         dict[str, RobotSettings],
         Meta(description="Robots of group chats by account name."),
     ] = field(default_factory=dict)
+
+
+def check(settings: Settings) -> None:
+    """Checks the rules over several fields.
+
+    Raises:
+        SettingsError: for the first one that is broken.
     """
-    if not settings.apps and not settings.bots:
-        raise SettingsError("apps", "nothing to do without an application or a bot; add [apps.NAME] or [bots.NAME]")
+    if next(accounts(settings), None) is None:
+        raise SettingsError(
+            "apps", "nothing to do without an account; add [apps.NAME], [bots.NAME] or one of another kind"
+        )
     _check_accounts(settings)
     _check_sources(settings)
     _check_media(settings.media)
@@ -606,15 +615,6 @@ def check(settings: Settings) -> None:
             _given(getattr(app, key), f"apps.{name}.{key}")
     for name, bot in settings.bots.items():
         _given(bot.secret, f"bots.{name}.secret")
-    if bool(settings.server.certificate_file) != bool(settings.server.key_file):
-        raise SettingsError("server.key_file", "belongs to certificate_file; give both or none")
-    if settings.server.certificate_file and not settings.server.ca_file:
-        raise SettingsError("server.ca_file", "is required for TLS; set it")
-
-
-def _given(secret: Secret, field: str) -> None:
-    if not secret:
-        raise SettingsError(field, "is empty; give it as env:NAME or file:PATH")
     for name, called in settings.callback_bots.items():
         for key in ("token", "encoding_aes_key"):
             _given(getattr(called, key), f"callback_bots.{name}.{key}")
@@ -631,6 +631,15 @@ def _given(secret: Secret, field: str) -> None:
             other.state_file == desk.state_file for twin, other in settings.kf.items() if twin < name
         ):
             raise SettingsError(f"kf.{name}.state_file", "is also the file of another one; give each its own")
+    if bool(settings.server.certificate_file) != bool(settings.server.key_file):
+        raise SettingsError("server.key_file", "belongs to certificate_file; give both or none")
+    if settings.server.certificate_file and not settings.server.ca_file:
+        raise SettingsError("server.ca_file", "is required for TLS; set it")
+
+
+def _given(secret: Secret, field: str) -> None:
+    if not secret:
+        raise SettingsError(field, "is empty; give it as env:NAME or file:PATH")
 
 
 def accounts(settings: Settings) -> Iterator[tuple[str, str, msgspec.Struct]]:
@@ -645,7 +654,8 @@ def accounts(settings: Settings) -> Iterator[tuple[str, str, msgspec.Struct]]:
 def assistants(account: msgspec.Struct) -> Iterator[str]:
     """Every assistant that people of an account may get."""
     own: str = getattr(account, "assistant", "")
-    named = (own, *(rule.assistant for rule in rules_of(account)))
+    others: dict[str, str] = getattr(account, "assistants", {})
+    named = (own, *(rule.assistant for rule in rules_of(account)), *others.values())
     yield from dict.fromkeys(name for name in named if name)
 
 
