@@ -219,7 +219,8 @@ class BotCallbackCourier:
             url = URL(response_url)
         except ValueError:
             raise ValueError("the response_url is not an address") from None
-        if not url.host or (url.scheme != "https" and url.host != self._allowed_host):
+        plain_http = url.scheme == "http" and url.host == self._allowed_host
+        if not url.host or not (url.scheme == "https" or plain_http):
             raise ValueError("the response_url is neither WeCom's nor protected by TLS")
         return url
 
