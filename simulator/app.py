@@ -6,7 +6,7 @@ The only file that knows all doors.
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -16,6 +16,10 @@ from aiohttp import web
 from adapter.crypto import Envelope
 from adapter.wire import AppMessage
 from program.secret import Secret
+from simulator.app_cards import AppCards
+from simulator.app_kinds import shown
+from simulator.app_rest import AppRest
+from simulator.appchats import AppChats
 from simulator.bot_callbacks import BotCallbacks
 from simulator.bots import Bot, Push
 from simulator.callbacks import Callbacks, UrlCheck
@@ -27,10 +31,14 @@ from simulator.journal import Entry, Journal, Kind
 from simulator.kf import CustomerService
 from simulator.kf_rest import KfRest
 from simulator.media import MediaStore
+from simulator.menus import Menus
 from simulator.page import Page
+from simulator.passive import Passive
+from simulator.quotes import Quote
 from simulator.rest import Rest
 from simulator.rules import Refused
 from simulator.sending import Sending
+from simulator.sent_files import BotFiles, Item, app_fields
 from simulator.settings import AppSettings, Settings, host_and_port, problems
 from simulator.socket import Socket, respond_by_code
 from simulator.tokens import Tokens
@@ -72,13 +80,16 @@ class Simulator:
         self.corp = Corp(self.settings, self.clock, self.faults, self.chats, self.journal)
         self.tokens = Tokens(self.corp)
         self.media = MediaStore(self.corp)
-        self.callbacks = Callbacks(self.corp)
+        self.cards = AppCards(self.corp)
+        self.menus = Menus(self.corp)
+        self.callbacks = Callbacks(self.corp, Passive(self.corp, self.media, self.cards))
         self.socket = Socket(self.corp, self.media)
         self.bot_callbacks = BotCallbacks(self.corp, self.socket.bots)
-        self._sending = Sending(self.corp, self.media)
+        self._sending = Sending(self.corp, self.media, self.cards)
+        self.groups = AppChats(self.corp, lambda body: shown(body, self.corp.rules, self.media))
+        self.kf = CustomerService(self.corp, self.callbacks, self.media)
         self._stack = AsyncExitStack()
         self._port = 0
-        self.kf = CustomerService(self.corp, self.callbacks, self.media)
 
     # --- life ---
 
@@ -123,7 +134,8 @@ class Simulator:
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 20)
         kf = KfRest(self.corp, self.kf, self.media)
-        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media, kf)
+        apps = AppRest(self.cards, self.groups, self.menus)
+        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media, kf, apps)
         application.add_routes(rest.routes())
         application.add_routes(self.media.routes())
         application.add_routes([web.get(SOCKET_PATH, self.socket.serve)])
@@ -177,9 +189,19 @@ class Simulator:
         return self.send_to_app(person, "text", {"Content": text}, shown=text, app=app)
 
     def send_to_app(
-        self, person: str, msg_type: str, fields: Mapping[str, str], *, shown: str = "", app: int | None = None
+        self,
+        person: str,
+        msg_type: str,
+        fields: Mapping[str, str],
+        *,
+        shown: str = "",
+        app: int | None = None,
+        content: dict[str, Any] | None = None,
     ) -> str:
-        """A message of any kind: ``fields`` as in DOC 90239. Returns the message id. Raises as :meth:`write_to_app`."""
+        """A message of any kind: ``fields`` as in DOC 90239. Returns the message id. Raises as :meth:`write_to_app`.
+
+        Args: ``content`` of the person's own bubble (``chats.Bubble.content``).
+        """
         self.corp.must_know(person)
         receiver = self._app(app)
         msg_id, chat = self.corp.new_msg_id(), f"app:{receiver.agent_id}"
@@ -195,8 +217,23 @@ class Simulator:
             fields=rest,
         )
         self.callbacks.post(receiver, message)
-        self._written(chat, person, msg_id, shown or f"[{msg_type}]", "text" if msg_type == "text" else "media")
+        look = "text" if msg_type == "text" else "media"
+        self._written(chat, person, msg_id, shown or f"[{msg_type}]", look, content=content)
         return msg_id
+
+    def send_media_to_app(
+        self, person: str, kind: str, name: str, data: bytes, *, recognition: str = "", app: int | None = None
+    ) -> str:
+        """A file: ``kind`` is ``image``, ``voice``, ``video`` or ``file``. Returns the message id.
+
+        Args: ``recognition`` is what the platform understood of a recording, where it says so.
+        """
+        self.corp.must_know(person)
+        media_id = self.media.put(kind, name, data, checked=False)
+        fields = app_fields(self.media, media_id, recognition)
+        return self.send_to_app(
+            person, kind, fields, shown=f"[{kind}] {name}", app=app, content=self.media.content(media_id)
+        )
 
     def send_event(
         self, person: str, event: str, fields: Mapping[str, str] | None = None, *, app: int | None = None
@@ -215,6 +252,22 @@ class Simulator:
             fields=rest,
         )
         self.callbacks.post(receiver, message)
+
+    def touch_menu(
+        self, person: str, entry: str, result: Mapping[str, str] | None = None, *, app: int | None = None
+    ) -> None:
+        """A member touches an entry of an application's menu, by its name or key.
+
+        Args: ``result`` is what else the event brings, such as ``ScanCodeInfo.ScanResult`` (DOC 90240).
+
+        Raises:
+            NobodyThere: unknown person or application.
+            NoSuchEntry: the menu has no such entry.
+        """
+        self.corp.must_know(person)
+        receiver = self._app(app)
+        event, key = self.menus.entry(receiver, entry)
+        self.send_event(person, event, {"EventKey": key, **(result or {})}, app=receiver.agent_id)
 
     async def write_to_bot(self, person: str, text: str, group: str | None = None, *, bot: str | None = None) -> str:
         """A member writes to a bot, alone or in a group, where the mention is put in front if it is missing.
@@ -241,6 +294,69 @@ class Simulator:
         push = receiver.write_other(person, f"bot:{receiver.settings.id}", content)
         return self._push(receiver, push, shown or f"[{content.get('msgtype')}]", media=True)
 
+    def send_media_to_bot(
+        self,
+        person: str,
+        *items: Item,
+        group: str | None = None,
+        quoted: Item | None = None,
+        bot: str | None = None,
+    ) -> str:
+        """Files and texts in one message; ``quoted``: what is quoted. In a group the bot is mentioned in front.
+
+        Returns the message id.
+        """
+        self.corp.must_know(person)
+        if group is None:
+            receiver = self._bot(bot)
+            chat = f"bot:{receiver.settings.id}"
+        else:
+            chat, receiver = self._group(group, person)
+            items = (f"@{receiver.settings.name} ", *items)
+        files = BotFiles(self.media, receiver, items, quoted)
+        push = receiver.write_other(person, chat, files.body(), anew=files.body)
+        return self._push(receiver, push, files.text(), media=True, content=files.shown())
+
+    def quote_to_bot(
+        self, person: str, text: str, bubble: Bubble, *, group: str | None = None, bot: str | None = None
+    ) -> str:
+        """A member quotes a message, whatever kind it is, and writes to the bot. Returns the message id."""
+        self.corp.must_know(person)
+        if group is None:
+            receiver = self._bot(bot)
+            chat, shown = f"bot:{receiver.settings.id}", text
+        else:
+            chat, receiver = self._group(group, person)
+            shown = f"@{receiver.settings.name} {text}"
+        quote = Quote(self.media, receiver, bubble)
+
+        def body() -> dict[str, Any]:
+            return {"msgtype": "text", "text": {"content": shown}, "quote": quote.body()}
+
+        return self._push(receiver, receiver.write_other(person, chat, body(), anew=body), shown)
+
+    def touch_bot_card(
+        self, person: str, bubble: Bubble, key: str, selected: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """A member touches a button of a bot's card, or sends off what was selected on it, by question.
+
+        Raises:
+            CannotTouch: a person could not do that.
+        """
+        receiver = self._bot(bubble.speaker)
+        self._hand_over(receiver, receiver.touch(person, bubble, key, selected or {}))
+
+    def rate(self, person: str, bubble: Bubble, kind: int, reasons: Sequence[int] = (), content: str = "") -> None:
+        """A member rates a bot's reply: ``kind`` 1 accurate, 2 inaccurate, 3 withdrawn.
+
+        Args: ``reasons`` and ``content`` say why it is inaccurate (1 irrelevant, 2 incomplete, 3 wrong, 4 analysis).
+
+        Raises:
+            NobodyThere: the reply asks for no rating.
+        """
+        receiver = self._bot(bubble.speaker)
+        self._hand_over(receiver, receiver.rate(person, bubble, kind, reasons, content))
+
     def write_in_group(self, person: str, text: str, group: str = "group") -> str:
         """A member writes in a group. The bot hears of it only when it is mentioned. Returns the message id."""
         chat, receiver = self._group(group, person)
@@ -262,8 +378,10 @@ class Simulator:
             if push is not None:
                 self._hand_over(self.socket.bots[name], push)
 
-    def _push(self, bot: Bot, push: Push, shown: str, *, media: bool = False) -> str:
-        self._written(push.chat, push.person, push.msg_id, shown, "media" if media else "text")
+    def _push(
+        self, bot: Bot, push: Push, shown: str, *, media: bool = False, content: dict[str, Any] | None = None
+    ) -> str:
+        self._written(push.chat, push.person, push.msg_id, shown, "media" if media else "text", content=content)
         self._hand_over(bot, push)
         return push.msg_id
 
@@ -271,12 +389,63 @@ class Simulator:
         """Over the long connection, or to the callback address: as the bot's mode is."""
         (self.bot_callbacks if bot.settings.mode == "callback" else self.socket).push(bot, push)
 
-    def _written(self, chat: str, person: str, msg_id: str, text: str, look: Any, *, owed: bool = True) -> None:
+    def _written(
+        self,
+        chat: str,
+        person: str,
+        msg_id: str,
+        text: str,
+        look: Any,
+        *,
+        owed: bool = True,
+        content: dict[str, Any] | None = None,
+    ) -> None:
         self.chats.post(
-            chat=chat, person=person, speaker=person, text=text, look=look, now=self.corp.now, msg_id=msg_id
+            chat=chat,
+            person=person,
+            speaker=person,
+            text=text,
+            look=look,
+            now=self.corp.now,
+            msg_id=msg_id,
+            content=content,
         )
         if owed:
             self.journal.note(Kind.WRITTEN, chat=chat, person=person, msg_id=msg_id)
+
+    # --- customer service; more of it in ``kf`` ---
+
+    def customer_writes(self, customer: str, text: str, *, account: str | None = None) -> str:
+        """A customer writes to an account of customer service (``wk…``; the first). Returns the message id."""
+        return self.kf.write(customer, {"msgtype": "text", "text": {"content": text}}, account)
+
+    def customer_sends(self, customer: str, content: Mapping[str, Any], *, account: str | None = None) -> str:
+        """A message of another kind: ``content`` has ``msgtype`` and its body (DOC 94670)."""
+        return self.kf.write(customer, content, account)
+
+    def customer_enters(self, customer: str, *, account: str | None = None) -> str:
+        """A customer opens the chat. Returns the ``welcome_code`` that the application is given, if any."""
+        return self.kf.enter(customer, account)
+
+    def customer_clicks_menu(self, customer: str, label: str, *, account: str | None = None) -> str:
+        """A customer chooses from the last menu. Returns the message id."""
+        return self.kf.click(customer, label, account)
+
+    def servicer_takes(self, servicer: str, customer: str, *, account: str | None = None) -> None:
+        """A member takes a customer over: from the pool, from the assistant, from a colleague."""
+        self.kf.take(servicer, customer, account)
+
+    def servicer_writes(self, servicer: str, customer: str, text: str, *, account: str | None = None) -> str:
+        """A member writes to the customer whom they serve. Returns the message id."""
+        return self.kf.write_as(servicer, customer, text, account)
+
+    def servicer_ends(self, servicer: str, customer: str, *, account: str | None = None) -> None:
+        """A member ends the session with a customer."""
+        self.kf.end(servicer, customer, account)
+
+    def set_kf_callback_url(self, url: str) -> None:
+        """Where the callbacks of customer service go from now on, unchecked."""
+        self.callbacks.urls[self.corp.kf_app.agent_id] = url
 
     # --- who is meant ---
 
@@ -386,40 +555,6 @@ class Simulator:
     def bubbles(self, person: str, chat: str) -> list[Bubble]:
         """What the person sees in a chat, oldest first, own messages included."""
         return self.chats.bubbles(person, self.corp.chat_key(chat))
-
-    # --- customer service; more of it in ``kf`` ---
-
-    def customer_writes(self, customer: str, text: str, *, account: str | None = None) -> str:
-        """A customer writes to an account of customer service (``wk…``; the first). Returns the message id."""
-        return self.kf.write(customer, {"msgtype": "text", "text": {"content": text}}, account)
-
-    def customer_sends(self, customer: str, content: Mapping[str, Any], *, account: str | None = None) -> str:
-        """A message of another kind: ``content`` has ``msgtype`` and its body (DOC 94670)."""
-        return self.kf.write(customer, content, account)
-
-    def customer_enters(self, customer: str, *, account: str | None = None) -> str:
-        """A customer opens the chat. Returns the ``welcome_code`` that the application is given, if any."""
-        return self.kf.enter(customer, account)
-
-    def customer_clicks_menu(self, customer: str, label: str, *, account: str | None = None) -> str:
-        """A customer chooses from the last menu. Returns the message id."""
-        return self.kf.click(customer, label, account)
-
-    def servicer_takes(self, servicer: str, customer: str, *, account: str | None = None) -> None:
-        """A member takes a customer over: from the pool, from the assistant, from a colleague."""
-        self.kf.take(servicer, customer, account)
-
-    def servicer_writes(self, servicer: str, customer: str, text: str, *, account: str | None = None) -> str:
-        """A member writes to the customer whom they serve. Returns the message id."""
-        return self.kf.write_as(servicer, customer, text, account)
-
-    def servicer_ends(self, servicer: str, customer: str, *, account: str | None = None) -> None:
-        """A member ends the session with a customer."""
-        self.kf.end(servicer, customer, account)
-
-    def set_kf_callback_url(self, url: str) -> None:
-        """Where the callbacks of customer service go from now on, unchecked."""
-        self.callbacks.urls[self.corp.kf_app.agent_id] = url
 
     def replies(self, person: str, chat: str) -> list[Bubble]:
         """The same without what people wrote."""

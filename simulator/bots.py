@@ -6,13 +6,15 @@ a ``req_id`` may answer it, over whatever connection: it belongs to the message.
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from simulator.bot_cards import Touched, content_for, feedback_event, feedback_id, touch_event
+from simulator.bot_cards import update as update_card
 from simulator.bot_uploads import Uploads
-from simulator.cards import template_card
+from simulator.cards import content_of, template_card, touched
 from simulator.chats import EXPIRED_TEXT, Bubble, Look, folded, has_visible
 from simulator.corp import Corp
 from simulator.journal import Kind
@@ -41,6 +43,10 @@ class Push(msgspec.Struct):
     """Writes its content again for a redelivery: addresses of files are signed anew."""
     stream_id: str = ""
     """Of the stream that answers it; empty until there is one."""
+    carded: bool = False
+    """Whether a card came with its stream."""
+    touched: Touched | None = None
+    """With a ``template_card_event``: which card."""
 
     @property
     def conversation(self) -> tuple[str, str]:
@@ -195,6 +201,7 @@ class Bot:
         actions: dict[str, Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]] = {
             "aibot_respond_msg": self._respond,
             "aibot_respond_welcome_msg": self._welcome,
+            "aibot_respond_update_msg": self._update,
             "aibot_send_msg": self._send,
             "aibot_upload_media_init": lambda _, said: self._uploads.begin(said),
             "aibot_upload_media_chunk": lambda _, said: self._uploads.chunk(said),
@@ -210,9 +217,12 @@ class Bot:
             raise Refused(846605)
         msgtype = body.get("msgtype")
         if msgtype in ("stream", "stream_with_template_card"):
+            card = body.get("template_card") if msgtype == "stream_with_template_card" else None
+            shown = template_card(card) if isinstance(card, dict) and not push.carded else None
             self._stream(push, _inner(body, "stream"))
-            if msgtype == "stream_with_template_card" and isinstance(body.get("template_card"), dict):
-                self._post(push.conversation, *template_card(body["template_card"]), answers=push.msg_id)
+            if shown is not None and isinstance(card, dict):
+                push.carded = True  # it is sent once (DOC 101031)
+                self._post(push.conversation, *shown, answers=push.msg_id, content=content_of(card))
         else:
             look, text = self._read(body)
             content = self._content(body)
@@ -230,6 +240,8 @@ class Bot:
     def _content(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """What of a message is more than text (``chats.Bubble.content``)."""
         kind = str(body.get("msgtype"))
+        if kind == "template_card":
+            return content_of(_inner(body, kind))
         return self._media.content(_inner(body, kind).get("media_id"), kind) if kind in KINDS else None
 
     def _replied(self, push: Push) -> None:
@@ -252,8 +264,10 @@ class Bot:
             raise Refused(40058, "stream.id is used in another conversation")
         if self._corp.rules.refreshes_count or known is None:
             self._admit(push.conversation)
+        rated = feedback_id(stream)
         if known is None:
             known = self._first_frame(push, stream_id)
+            known.bubble.feedback_id = rated
         else:
             known.bubble.sent += 1
         if pictures:
@@ -367,7 +381,42 @@ class Bot:
         else:
             raise Refused(40008)
         push.replied = True
-        self._post(push.conversation, look, text, answers=push.msg_id)
+        self._post(push.conversation, look, text, answers=push.msg_id, content=self._content(body))
+
+    # --- cards and ratings ---
+
+    def touch(self, person: str, bubble: Bubble, key: str, selected: Mapping[str, tuple[str, ...]]) -> Push:
+        """The event of a person who touches a button of a card.
+
+        Raises:
+            CannotTouch: a person could not do that.
+        """
+        touch = touched(content_for(bubble, person), key, selected)
+        push = self._event(person, bubble.chat, touch_event(touch, flat=self._corp.rules.card_events_flat))
+        push.touched = Touched(bubble, touch)
+        return push
+
+    def rate(self, person: str, bubble: Bubble, kind: int, reasons: Sequence[int], content: str) -> Push:
+        """The event of a rating: ``kind`` 1 accurate, 2 inaccurate, 3 withdrawn.
+
+        Raises:
+            NobodyThere: the message asks for none.
+        """
+        return self._event(person, bubble.chat, feedback_event(bubble, kind, reasons, content))
+
+    def _event(self, person: str, chat: str, event: Mapping[str, Any]) -> Push:
+        now = self._corp.now
+        body = self._body(person, chat, now) | {"msgtype": "event", "event": event}
+        push = Push(self._corp.new_opaque_id(""), body["msgid"], chat, person, body, now, event=event["eventtype"])
+        self._pushes.put(push.req_id, push, now + self._corp.rules.welcome_seconds)
+        return push
+
+    def _update(self, req_id: str, body: Mapping[str, Any]) -> None:
+        push = self._pushes.get(req_id, self._corp.now)
+        if push is None or push.touched is None or push.replied:
+            raise Refused(846605)
+        update_card(self._corp, push.touched, body)
+        push.replied = True
 
     def _send(self, _req_id: str, body: Mapping[str, Any]) -> None:
         conversation = self._target(body)
@@ -395,8 +444,10 @@ class Bot:
         if body.get("msgtype") not in ("markdown", "template_card"):
             raise Refused(40008)
         look, text = self._read(body)
+        content, rated = self._content(body), feedback_id(_inner(body, str(body["msgtype"])))
         self._response_codes.pop(code)
-        self._post(push.conversation, look, text, answers=push.msg_id)
+        bubble = self._post(push.conversation, look, text, answers=push.msg_id, content=content)
+        bubble.feedback_id = rated
         self._replied(push)
         return True
 
@@ -466,7 +517,9 @@ def _media(_corp: Corp, inner: Mapping[str, Any]) -> tuple[Look, str]:
     return "media", "[媒体文件]"
 
 
-def _card(_corp: Corp, inner: Mapping[str, Any]) -> tuple[Look, str]:
+def _card(corp: Corp, inner: Mapping[str, Any]) -> tuple[Look, str]:
+    if corp.strike("card_refused"):
+        raise Refused(42045)
     return template_card(inner)
 
 

@@ -65,6 +65,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("server_ping", "socket", "平台心跳", "平台先发 ping,期待 pong。"),
         Fault("conflict", "socket", "版本冲突 6000", "回复被拒绝，需要稍后重试。"),
         Fault("socket_limited", "socket", "频率超限 45009", "回复被拒绝，需要稍后重试。"),
+        Fault("card_refused", "socket", "卡片被拒 42045", "机器人发出的卡片不被接受。"),
         Fault("stream_expired", "socket", "流式过期 846608", "这条流式消息提前过期，不能再更新。"),
         Fault("subscription_lost", "socket", "订阅丢失 846609", "连接还在，订阅没了，也收不到消息。"),
         Fault("socket_cut", "socket", "连接中断", "长连接突然断开，没有告别。"),

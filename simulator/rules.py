@@ -94,6 +94,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 30
     member_per_hour: Annotated[int, _rule("The same in an hour.", _DOC_SEND, ge=1)] = 1000
     recall_seconds: Annotated[float, _rule("How long a message can be recalled.", _DOC_SEND, ge=0)] = 86400.0
+    response_code_seconds: Annotated[
+        float, _rule("How long the response_code of a card can be used, once.", _DOC_SEND, gt=0)
+    ] = 259200.0
+    group_per_minute: Annotated[
+        int, _rule("Messages of an application to one group in a minute; more are dropped silently.", "DOC 90454", ge=1)
+    ] = 200
 
     # --- long connection of an intelligent bot ---
     subscribes_per_minute: Annotated[
@@ -128,6 +134,22 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     refreshes_count: Annotated[
         bool,
         _rule("Whether each refresh of a stream counts against these two, or only its first frame.", _OBSERVED),
+    ] = False
+    card_events_flat: Annotated[
+        bool,
+        _rule(
+            "Whether the fields of a card's event stand beside its eventtype, as some clients' types have them, or one "
+            "level deeper, as documented.",
+            "DOC 101027",
+        ),
+    ] = False
+    streams_with_card: Annotated[
+        bool,
+        _rule(
+            "Whether stream_with_template_card is taken over the long connection. One page lists it and notes that it "
+            "is not supported; the official client sends it.",
+            _DOC_SOCKET,
+        ),
     ] = False
     write_after_finish: Annotated[
         Literal["ignore", "refuse"],
@@ -258,6 +280,14 @@ def described(rules: Rules) -> Iterator[Rule]:
 
 ERRORS: Final[dict[int, str]] = {
     0: "ok",
+    86008: "the group was created by another application",
+    86004: "too few or too many members",
+    86003: "chatid exists",
+    86001: "invalid chatid",
+    45008: "too many articles",
+    40074: "safe is not for news",
+    40050: "invalid chatid",
+    40003: "invalid userid",
     -1: "system busy",
     6000: "data version conflict",
     40001: "invalid credential",

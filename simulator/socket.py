@@ -229,6 +229,8 @@ class Socket:
             raise Refused(6000)
         if self._corp.strike("socket_limited"):
             raise Refused(45009)
+        if frame.body.get("msgtype") == "stream_with_template_card" and not self._corp.rules.streams_with_card:
+            raise Refused(40008)
         if frame.body.get("msgtype") == "stream" and self._corp.strike("stream_expired"):
             bot.expire_stream_of(frame.body)
             raise Refused(846608)
