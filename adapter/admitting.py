@@ -8,7 +8,7 @@ from adapter.account import Shared
 from adapter.api import WeComApi
 from adapter.directory import Directory
 from adapter.metrics import Metrics
-from adapter.settings import AppSettings, BotSettings, Settings, accounts, rules_of
+from adapter.settings import AppSettings, BotSettings, CallbackBotSettings, Settings, accounts, rules_of
 
 
 def directories(
@@ -41,7 +41,7 @@ def _directory(settings: Settings, app: str, api: WeComApi, metrics: Metrics) ->
     )
 
 
-def access_to(shared: Shared, name: str, account: AppSettings | BotSettings) -> Access:
+def access_to(shared: Shared, name: str, account: AppSettings | BotSettings | CallbackBotSettings) -> Access:
     """The rules of an account."""
     return Access(
         account.access,
