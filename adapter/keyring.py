@@ -34,13 +34,15 @@ class Keyring:
         Raises:
             ValueError: a malformed value; the text names the field and never quotes it.
         """
-        self._secrets = (token, encoding_aes_key, next_token or Secret(""), next_encoding_aes_key or Secret(""))
+        # One that is empty now may be filled later, so it is kept as it is.
+        following = [Secret("") if secret is None else secret for secret in (next_token, next_encoding_aes_key)]
+        self._secrets = (token, encoding_aes_key, *following)
         self._receive_id = receive_id
         self._made_at: tuple[int, ...] = ()
         self._envelopes: tuple[Envelope, ...] = ()
         # A reply is sealed with what opened its callback: WeCom would not open another one.
         self._opened_with: LRUCache[tuple[str, str], Envelope] = LRUCache(_MOST_OPEN)
-        for name, secret in zip(("next_token", "next_encoding_aes_key"), self._secrets[2:], strict=True):
+        for name, secret in zip(("next_token", "next_encoding_aes_key"), following, strict=True):
             if secret and (rule := broken_rule(name, secret.reveal())):
                 raise ValueError(f"{name}: {rule}")
         self._present()
