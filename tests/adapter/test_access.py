@@ -15,7 +15,6 @@ from adapter.settings import AccessRule
 from adapter.translate import Address, Incoming
 from weconverse.v1.conversation_pb2 import Content, Sender
 
-
 USERS = ("ada", "bob", "cyd")
 PARENTS = {1: 0, 2: 1, 3: 1, 4: 2, 5: 4}
 TAGS = (7, 8)

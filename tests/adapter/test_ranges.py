@@ -30,7 +30,7 @@ def test_what_an_entry_means(entry: str, inside: list[str], outside: list[str]) 
 
 @pytest.mark.parametrize(
     "entry",
-    ["", "*", "*.*.*.*", "1.*.3.4", "1.2.3", "1.2.3.*.*", "1.2.3.0/33", "1.2.3.1/24", "300.1.1.*", "wecom", "::*"],
+    ["", "*", "*.*.*.*", "1.*.3.4", "1.2.3", "1.2.3.*.*", "1.2.3.0/33", "1.2.3.1/24", "300.1.1.*", "::*"],
 )
 def test_what_is_no_entry(entry: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
