@@ -72,7 +72,7 @@ class Callbacks:
         keys: dict[str, AppSettings] = {}
 
         def call() -> Call:
-            now = self._corp.apps[app.agent_id]
+            now = self._corp.granted[app.agent_id]
             sealed = self._call(now, message)
             keys[sealed.query["nonce"]] = now
             return sealed
