@@ -420,6 +420,8 @@ class Bot:
 
     def _send(self, _req_id: str, body: Mapping[str, Any]) -> None:
         conversation = self._target(body)
+        if body.get("msgtype") == "template_card" and conversation[0].startswith("group:"):
+            raise Refused(40058, "template_card is for single chats")  # DOC 101463; the code is not documented
         look, text = self._read(body)
         content = self._content(body)
         self._admit(conversation)
