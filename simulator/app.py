@@ -23,6 +23,7 @@ from simulator.appchats import AppChats
 from simulator.bot_callbacks import BotCallbacks
 from simulator.bots import Bot, Push
 from simulator.callbacks import Callbacks, UrlCheck
+from simulator.cards import touched
 from simulator.chats import Bubble, Chats
 from simulator.clock import Clock, SystemClock
 from simulator.corp import Corp, NobodyThere
@@ -86,7 +87,7 @@ class Simulator:
         self.socket = Socket(self.corp, self.media)
         self.bot_callbacks = BotCallbacks(self.corp, self.socket.bots)
         self._sending = Sending(self.corp, self.media, self.cards)
-        self.groups = AppChats(self.corp, lambda body: shown(body, self.corp.rules, self.media))
+        self.appchats = AppChats(self.corp, lambda body: shown(body, self.corp.rules, self.media))
         self.kf = CustomerService(self.corp, self.callbacks, self.media)
         self._stack = AsyncExitStack()
         self._port = 0
@@ -134,7 +135,7 @@ class Simulator:
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 20)
         kf = KfRest(self.corp, self.kf, self.media)
-        apps = AppRest(self.cards, self.groups, self.menus)
+        apps = AppRest(self.cards, self.appchats, self.menus)
         rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media, kf, apps)
         application.add_routes(rest.routes())
         application.add_routes(self.media.routes())
@@ -335,6 +336,21 @@ class Simulator:
 
         return self._push(receiver, receiver.write_other(person, chat, body(), anew=body), shown)
 
+    def touch_card(
+        self, person: str, bubble: Bubble, key: str, selected: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """A member touches a button of a card, an entry of its menu, or sends off what was selected, by question.
+
+        Raises:
+            CannotTouch: a person could not do that.
+        """
+        if not bubble.speaker.startswith("app:"):
+            self.touch_bot_card(person, bubble, key, selected)
+            return
+        receiver = self._app(int(bubble.speaker.removeprefix("app:")))
+        event, fields = self.cards.event(receiver, touched(bubble.content, key, selected or {}))
+        self.send_event(person, event, fields, app=receiver.agent_id)
+
     def touch_bot_card(
         self, person: str, bubble: Bubble, key: str, selected: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
@@ -359,8 +375,8 @@ class Simulator:
 
     def write_in_group(self, person: str, text: str, group: str = "group") -> str:
         """A member writes in a group. The bot hears of it only when it is mentioned. Returns the message id."""
-        chat, receiver = self._group(group, person)
-        if f"@{receiver.settings.name}" in text:
+        chat, receiver = self._in_group(group, person)
+        if receiver is not None and f"@{receiver.settings.name}" in text:
             return self._push(receiver, receiver.write(person, chat, text), text)
         msg_id = self.corp.new_opaque_id("GM")
         self._written(chat, person, msg_id, text, "text", owed=False)
@@ -461,14 +477,18 @@ class Simulator:
         return self.socket.bots[key.partition(":")[2]]
 
     def _group(self, group: str, person: str) -> tuple[str, Bot]:
+        chat, bot = self._in_group(group, person)
+        if bot is None:
+            raise NobodyThere(f"no bot in {group!r}")
+        return chat, bot
+
+    def _in_group(self, group: str, person: str) -> tuple[str, Bot | None]:
         chat = self.corp.chat_key(group if group.partition(":")[0] == "group" else f"group:{group}")
         settings = self.corp.groups[chat.partition(":")[2]]
         if person not in self.corp.members(settings):
             raise NobodyThere(f"{person!r} is not in {group!r}")
         bot = self.corp.group_bot(settings)
-        if bot is None:
-            raise NobodyThere(f"no bot in {group!r}")
-        return chat, self.socket.bots[bot.id]
+        return chat, self.socket.bots[bot.id] if bot is not None else None
 
     # --- the admin console ---
 

@@ -4,15 +4,17 @@ Callbacks go out in the order in which they arise, but each on its own: two may 
 each other, as they may from the platform.
 """
 
+from xml.etree.ElementTree import Element
+
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as Xml
 
 from adapter.crypto import Envelope, EnvelopeError, Sealed
 from adapter.wire import AppMessage, envelope_xml, message_xml
-from simulator.chats import cut
 from simulator.chores import Chores
 from simulator.corp import Corp
 from simulator.journal import Kind
+from simulator.passive import CannotRead, Passive
 from simulator.posting import About, Call, Posting, UrlCheck, new_nonce
 from simulator.settings import AppSettings
 
@@ -29,8 +31,10 @@ class BacklogFull(Exception):
 class Callbacks:
     """Delivers the callbacks of all applications. A context manager."""
 
-    def __init__(self, corp: Corp) -> None:
+    def __init__(self, corp: Corp, replies: Passive) -> None:
+        """Args: ``replies`` does what the answers to callbacks say."""
         self._corp = corp
+        self._replies = replies
         self._chores = Chores()
         self._posting = Posting(corp)
         self.urls: dict[int, str] = {app.agent_id: app.callback_url for app in corp.settings.apps}
@@ -96,34 +100,26 @@ class Callbacks:
         """Shows an encrypted passive reply; an empty body or ``success`` means that there is none."""
         if not body.strip() or body.strip() == b"success":
             return
-        chat, person = f"app:{app.agent_id}", message.from_user
-        text = self._passive_text(app, body)
-        if text is None:
+        try:
+            task_id = message.fields.get("TaskId", "")
+            self._replies.show(app, message.from_user, message.event, task_id, message.msg_id, self._opened(app, body))
+        except CannotRead as error:
             self._corp.journal.note(
-                Kind.IGNORED, chat=chat, person=person, msg_id=message.msg_id, detail="被动回复无法识别，已忽略"
+                Kind.IGNORED,
+                chat=f"app:{app.agent_id}",
+                person=message.from_user,
+                msg_id=message.msg_id,
+                detail=f"被动回复已忽略：{error}",
             )
-            return
-        shown, lost = cut(text, self._corp.rules.passive_text_bytes)
-        self._corp.chats.post(
-            chat=chat,
-            person=person,
-            speaker=chat,
-            text=shown,
-            now=self._corp.now,
-            answers=message.msg_id,
-            lost_bytes=lost,
-        )
-        self._corp.journal.note(Kind.SHOWN, chat=chat, person=person, msg_id=message.msg_id)
 
-    def _passive_text(self, app: AppSettings, body: bytes) -> str | None:
+    def _opened(self, app: AppSettings, body: bytes) -> Element:
         try:
             outer = Xml.fromstring(body)
             sealed = [outer.findtext(name, "") for name in ("MsgSignature", "TimeStamp", "Nonce", "Encrypt")]
-            inner = Xml.fromstring(self._envelope(app).open(*sealed))
+            inner: Element = Xml.fromstring(self._envelope(app).open(*sealed))
         except (Xml.ParseError, DefusedXmlException, EnvelopeError):
-            return None
-        content = inner.findtext("Content")
-        return content if inner.findtext("MsgType") == "text" and content else None
+            raise CannotRead("无法识别") from None
+        return inner
 
     # --- "save configuration" ---
 

@@ -52,8 +52,8 @@ class Bubble(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What is more than text, for the page. By ``kind``: ``card`` {``card``: the template card as it was sent,
     ``replaced``: what was chosen, or empty; in a group perhaps ``by``: the same for single members}; ``image``,
     ``voice``, ``video``, ``file`` {``name``, ``size``, ``url``: where this simulator gives the bytes}; ``news``
-    {``articles``}; ``menu`` {``head``, ``items``, ``tail``}; ``link``, ``location``, ``miniprogram`` {their fields};
-    ``mixed`` {``items``: of these kinds and ``text``}."""
+    {``articles``}; ``menu`` {``head``, ``items``, ``tail``}; ``link``, ``location``, ``textcard``, ``miniprogram``
+    {their fields}; ``mixed`` {``items``: of these kinds and ``text``}."""
     feedback_id: str = ""
     """With it, the page offers to rate the message (DOC 101031)."""
     finished: bool = True

@@ -53,7 +53,8 @@ class Corp:
         self.desks: Mapping[str, DeskSettings] = {desk.open_kfid: desk for desk in kf.accounts}
         self.customers: Mapping[str, CustomerSettings] = {customer.id: customer for customer in settings.customers}
         self.bots: Mapping[str, BotSettings] = {bot.id: bot for bot in settings.bots}
-        self.groups: Mapping[str, GroupSettings] = {group.id: group for group in settings.groups}
+        self.groups: dict[str, GroupSettings] = {group.id: group for group in settings.groups}
+        self._without_bot: set[str] = set()
         # Millionths of a second keep ids apart from those of an earlier run, which a store may remember.
         self._ids = itertools.count(int(clock.time() * 1000) * 1_000_000)
 
@@ -82,8 +83,16 @@ class Corp:
         return group.members or tuple(self.people)
 
     def group_bot(self, group: GroupSettings) -> BotSettings | None:
-        """The bot in a group."""
+        """The bot in a group; ``None`` in the groups of applications, and where there are no bots."""
+        if group.id in self._without_bot:
+            return None
         return self.bots.get(group.bot) if group.bot else next(iter(self.bots.values()), None)
+
+    def add_group(self, group: GroupSettings, *, with_bot: bool) -> None:
+        """A new group, or a known one that changed."""
+        self.groups[group.id] = group
+        if not with_bot:
+            self._without_bot.add(group.id)
 
     def chats_of(self, person: str) -> list[tuple[str, str]]:
         """Key and name of every chat that a person has."""
@@ -91,7 +100,7 @@ class Corp:
             return [(f"kf:{desk.open_kfid}", desk.name) for desk in self.desks.values()]
         found = [(f"app:{app.agent_id}", app.name) for app in self.settings.apps]
         found += [(f"bot:{bot.id}", bot.name) for bot in self.settings.bots]
-        found += [(f"group:{group.id}", group.name) for group in self.settings.groups if person in self.members(group)]
+        found += [(f"group:{group.id}", group.name) for group in self.groups.values() if person in self.members(group)]
         return found
 
     def chat_key(self, chat: str) -> str:

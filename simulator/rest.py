@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from simulator.app_rest import AppRest
 from simulator.corp import Corp
 from simulator.directory import Directory, Question
 from simulator.journal import Kind
@@ -18,7 +19,7 @@ from simulator.settings import AppSettings
 from simulator.tokens import Tokens
 
 _MAX_BODY = 1 << 20
-_SENDS = ("/message/send", "/kf/send_msg")
+_SENDS = ("/message/send", "/appchat/send", "/kf/send_msg")
 
 
 class Rest:
@@ -32,6 +33,7 @@ class Rest:
         respond: Callable[[str, bytes], None],
         media: MediaStore,
         kf: KfRest,
+        apps: AppRest,
     ) -> None:
         """Args: ``respond`` takes a ``response_code`` and the body that was posted to its address (DOC 101138)."""
         self._corp = corp
@@ -40,6 +42,7 @@ class Rest:
         self._respond = respond
         self._media = MediaRest(corp, media)
         self._kf = kf
+        self._apps = apps
         self._directory = Directory(corp)
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -56,6 +59,7 @@ class Rest:
             web.post("/cgi-bin/aibot/response", self._guarded(self._response)),
             *self._directory.routes(lambda question: self._guarded(self._asked(question))),
             *self._kf.routes(self._guarded, self._app),
+            *self._apps.routes(self._guarded, self._app),
             # A GET where POST is wanted is refused in JSON like everything else (DOC 90313).
             web.get("/cgi-bin/message/{rest:.*}", self._guarded(self._only_post)),
         ]
@@ -78,7 +82,7 @@ class Rest:
             if slow := self._corp.strike("rest_slow"):
                 await self._corp.clock.sleep(slow.seconds)
             accepted = answer.get("errcode") == 0
-            if accepted and request.path.endswith("/message/send") and self._corp.strike("send_cut_after"):
+            if accepted and request.path.endswith(_SENDS) and self._corp.strike("send_cut_after"):
                 return _hang_up(request)
             return web.Response(body=msgspec.json.encode(answer), content_type="application/json", charset="utf-8")
 

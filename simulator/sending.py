@@ -1,16 +1,17 @@
 """What ``message/send`` does with a request (DOC 90236): the checks in order, and what members see."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from simulator.cards import template_card
-from simulator.chats import Bubble, Look, cut
+from simulator.app_cards import AppCards
+from simulator.app_kinds import shown
+from simulator.chats import Bubble, Look
 from simulator.corp import Corp
 from simulator.journal import Kind
-from simulator.media import KINDS, MediaStore
+from simulator.media import MediaStore
 from simulator.rules import Refused
 from simulator.settings import AppSettings
 from simulator.windows import Remembered, Windows
@@ -31,9 +32,10 @@ class _Sent(msgspec.Struct):
 class Sending:
     """The application side of the platform: takes messages and shows them."""
 
-    def __init__(self, corp: Corp, media: MediaStore) -> None:
+    def __init__(self, corp: Corp, media: MediaStore, cards: AppCards) -> None:
         self._corp = corp
         self._media = media
+        self._cards = cards
         limit = corp.settings.bounds.messages
         self._sent: Remembered[str, _Sent] = Remembered(limit)
         self._seen: Remembered[bytes, _Sent] = Remembered(limit)
@@ -46,14 +48,16 @@ class Sending:
         Raises:
             Refused: nothing was taken and nothing is shown.
         """
-        body = _decoded(raw)
+        body = decoded(raw)
         self._check_agent(app, body)
-        look, text, lost = self._shown(body)
-        content = self._content(body)
+        look, text, lost, content = shown(body, self._corp.rules, self._media)
         people, invalid = self._recipients(body)
         twin, key, interval = self._twin(app, raw, body)
         if twin is not None:
             return self._suppress(app, twin)
+        card = body["template_card"] if body["msgtype"] == "template_card" else None
+        if card is not None:
+            self._cards.admit(app, card)
         sent = _Sent(self._corp.new_opaque_id("msg_"), app.agent_id, self._corp.now, {}, [], content)
         sent.answer = {
             "errcode": 0,
@@ -69,6 +73,8 @@ class Sending:
             self._seen.put(key, sent, sent.at + interval)
         for person in people:
             self._show(app, person, look, text, lost, sent)
+        if card is not None:
+            sent.answer["response_code"] = self._cards.sent(app, card, sent.bubbles)
         return sent.answer
 
     # --- checks, in the order in which the platform makes them ---
@@ -81,40 +87,6 @@ class Sending:
             raise Refused(40056)
         if agent_id != app.agent_id:
             raise Refused(301002)
-
-    def _shown(self, body: Mapping[str, Any]) -> tuple[Look, str, int]:
-        msgtype = body.get("msgtype")
-        if msgtype == "text":
-            return "text", *self._text(body)
-        if msgtype == "markdown":
-            return "markdown", self._markdown(body), 0
-        reader = _OTHERS.get(msgtype) if isinstance(msgtype, str) else None
-        if reader is None:
-            raise Refused(40008)
-        inner = body.get(str(msgtype))
-        if not isinstance(inner, dict):
-            raise Refused(40058, f"missing field: {msgtype}")
-        look, text = reader(inner)
-        return look, text, 0
-
-    def _content(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What of the message is more than text (``chats.Bubble.content``)."""
-        kind = body["msgtype"]
-        return self._media.content(body[kind].get("media_id"), kind) if kind in KINDS else None
-
-    def _text(self, body: Mapping[str, Any]) -> tuple[str, int]:
-        content = _content(body, "text")
-        rules = self._corp.rules
-        if len(content.encode()) > rules.text_refused_bytes:
-            raise Refused(40058, f"text.content exceed max length {rules.text_refused_bytes}")
-        return cut(content, rules.text_bytes)
-
-    def _markdown(self, body: Mapping[str, Any]) -> str:
-        content = _content(body, "markdown")
-        rules = self._corp.rules
-        if len(content.encode()) > rules.markdown_bytes:
-            raise Refused(rules.markdown_over_code, f"markdown.content exceed max length {rules.markdown_bytes}")
-        return content
 
     def _recipients(self, body: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """Who gets it, and which names nobody has, in lower case."""
@@ -186,7 +158,7 @@ class Sending:
             now=sent.at,
             msg_id=sent.msg_id,
             lost_bytes=lost,
-            content=sent.content,
+            content=dict(sent.content) if sent.content else None,  # one for each person: cards change
         )
         sent.bubbles.append(bubble)
         journal.note(Kind.SHOWN, chat=chat, person=person, msg_id=sent.msg_id)
@@ -205,7 +177,7 @@ class Sending:
         Raises:
             Refused: 40058 for another application's or an unknown message, 42052 when it is too late.
         """
-        msg_id = _decoded(raw).get("msgid")
+        msg_id = decoded(raw).get("msgid")
         found = next((sent for sent in self._sent.values() if sent.msg_id == msg_id), None)
         if found is None or found.agent_id != app.agent_id:
             raise Refused(40058, "invalid msgid")
@@ -219,7 +191,7 @@ class Sending:
         return {"errcode": 0, "errmsg": "ok"}
 
 
-def _decoded(raw: bytes) -> dict[str, Any]:
+def decoded(raw: bytes) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -229,57 +201,8 @@ def _decoded(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _content(body: Mapping[str, Any], kind: str) -> str:
-    inner = body.get(kind)
-    content = inner.get("content") if isinstance(inner, dict) else None
-    if not isinstance(content, str) or not content:
-        raise Refused(44004)
-    return content
-
-
 def _names(body: Mapping[str, Any], field: str) -> list[str]:
     value = body.get(field, "")
     if not isinstance(value, str):
         raise Refused(40058, f"invalid {field}")
     return [name for name in value.split("|") if name]
-
-
-def _media(label: str) -> Callable[[Mapping[str, Any]], tuple[Look, str]]:
-    def read(inner: Mapping[str, Any]) -> tuple[Look, str]:
-        if not isinstance(inner.get("media_id"), str) or not inner["media_id"]:
-            raise Refused(40007)
-        return "media", f"[{label}] {inner.get('title') or ''}".rstrip()
-
-    return read
-
-
-def _textcard(inner: Mapping[str, Any]) -> tuple[Look, str]:
-    for field, longest in (("title", 128), ("description", 512)):
-        if not inner.get(field) or len(str(inner[field])) > longest:
-            raise Refused(40058, f"textcard.{field} missing or exceed max length {longest}")
-    if not str(inner.get("url", "")).startswith(("http://", "https://")):
-        raise Refused(40058, "textcard.url invalid")
-    return "card", f"{inner['title']}\n{inner['description']}"
-
-
-def _news(inner: Mapping[str, Any]) -> tuple[Look, str]:
-    articles = inner.get("articles")
-    if not isinstance(articles, list) or not 1 <= len(articles) <= 8:
-        raise Refused(40058, "news.articles must have 1 to 8 items")
-    titles = [str(article.get("title", "")) for article in articles if isinstance(article, dict)]
-    return "card", "\n".join(titles)
-
-
-def _card(inner: Mapping[str, Any]) -> tuple[Look, str]:
-    return template_card(inner, "app")
-
-
-_OTHERS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[Look, str]]]] = {
-    "image": _media("图片"),
-    "voice": _media("语音"),
-    "video": _media("视频"),
-    "file": _media("文件"),
-    "textcard": _textcard,
-    "news": _news,
-    "template_card": _card,
-}

@@ -69,6 +69,9 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     report_enter: Annotated[
         bool, Meta(description="Whether a member's entering the application is reported (`enter_agent`).")
     ] = False
+    menu: Annotated[
+        dict[str, str], Meta(description="Entries of its menu: the name that people see, and the key of the event.")
+    ] = field(default_factory=dict)
     visible_departments: Annotated[
         tuple[int, ...],
         Meta(description="Departments that it sees in the address book, with all below them. Empty: all."),
