@@ -17,6 +17,8 @@ from simulator.windows import Remembered, Windows
 
 Handler = Callable[[web.Request], Awaitable[dict[str, Any]]]
 
+_PAGE: Final = 1000
+"""What a request may ask for at most, and does when it says nothing."""
 _MSGID: Final = re.compile("[0-9a-zA-Z_-]+", re.ASCII)
 _MAY_GO: Final[Mapping[int, tuple[int, ...]]] = {
     NEW: (ASSISTANT, POOL, PERSON),
@@ -75,8 +77,8 @@ class KfRest:
     def _sync(self, body: dict[str, Any]) -> dict[str, Any]:
         desk = self._desk(body)
         rules, now = self._corp.rules, self._corp.now
-        limit = body.get("limit", rules.kf_page_items)
-        if type(limit) is not int or not 0 <= limit <= rules.kf_page_items:
+        limit = body.get("limit", _PAGE)
+        if type(limit) is not int or not 0 <= limit <= _PAGE:
             raise Refused(40058, "invalid limit")
         if token := body.get("token"):
             if self._service.tokens.get(str(token), now) != desk:
@@ -86,7 +88,8 @@ class KfRest:
         if self._corp.strike("kf_empty_page", chat=f"kf:{desk}"):
             cursor = body.get("cursor") or ""
             return {**_OK, "next_cursor": cursor, "has_more": 1, "msg_list": []}
-        page = self._service.items[desk].page(body.get("cursor"), limit or rules.kf_page_items, now)
+        limit = min(limit or _PAGE, rules.kf_page_items)
+        page = self._service.items[desk].page(body.get("cursor"), limit, now)
         return {**_OK, "next_cursor": page.next_cursor, "has_more": int(page.has_more), "msg_list": page.items}
 
     # --- sending ---

@@ -229,7 +229,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             ge=1,
         ),
     ] = 20
-    kf_page_items: Annotated[int, _rule("Items of one answer of sync_msg.", _DOC_KF_SYNC, ge=1)] = 1000
+    kf_page_items: Annotated[int, _rule("Items of one answer of sync_msg at most.", _DOC_KF_SYNC, ge=1)] = 1000
     kf_history_seconds: Annotated[
         float, _rule("How far back sync_msg begins without a cursor.", _DOC_KF_SYNC, gt=0)
     ] = 259200.0
