@@ -24,11 +24,12 @@ from adapter.bot_account import socket_bots
 from adapter.bot_callback_account import bot_keyring, callback_bots
 from adapter.gate import Gate
 from adapter.guarded_fetch import GuardedFetch
-from adapter.listening import Port, listening
 from adapter.kf_account import desks, planned_desks
+from adapter.listening import Port, listening
 from adapter.media import Fetching
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading, watched
+from adapter.robot_account import robots
 from adapter.room import Room
 from adapter.settings import MediaSettings, ServerSettings, Settings, accounts, assistants, check, rules_of
 from adapter.sources import Sources, sources_of
@@ -72,14 +73,16 @@ def plan(settings: Settings) -> Iterator[str]:
         yield f"application {name}: agent {app.agent_id}, callbacks at {settings.listen.address}/wecom/app/{name}"
     for name in settings.bots:
         yield f"bot {name}: long connection to {settings.wecom.socket_base}"
-    for _, name, account in accounts(settings):
     for name, called in settings.callback_bots.items():
         bot_keyring(name, called)
         yield f"bot {name}: callbacks at {settings.listen.address}/wecom/bot/{name}"
     yield from planned_desks(settings)
+    for _, name, account in accounts(settings):
         yield from _said_of(settings, name, account)
     if settings.sources.mode != "off":
         yield f"callbacks from elsewhere: {'refused' if settings.sources.mode == 'enforce' else 'counted and named'}"
+    for name, robot in settings.robots.items():
+        yield f"robot {name}: {robot.messages_per_minute} messages a minute"
     yield f"service: {settings.server.target}"
 
 
@@ -150,7 +153,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         fetched, fetched_routes = callback_bots(shared)
         served, served_routes = desks(shared)
         routes += [*fetched_routes, *served_routes]
-        doors = [*apps, *socket_bots(shared), *fetched, *served]
+        doors = [*apps, *socket_bots(shared), *fetched, *served, *robots(shared)]
         port = await _callbacks(stack, settings, routes)
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(_look(client, settings, health), name="look at the service")
@@ -180,7 +183,7 @@ async def _media(stack: AsyncExitStack, media: MediaSettings, metrics: Metrics) 
     )
     await stack.enter_async_context(guarded)
     room = Room(fetches=media.max_fetches, total_bytes=media.memory_bytes)
-    return Fetching(room, guarded, metrics, max_bytes=media.max_bytes)
+    return Fetching(room, guarded, metrics, max_bytes=media.max_bytes, fetch_seconds=media.fetch_seconds)
 
 
 async def _run(account: Account) -> None:

@@ -36,6 +36,7 @@ from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.secret_address import Answer, SecretAddress
 from adapter.translate import Address, read_address
+from adapter.unsaid import unsaid
 from weconverse import ConversationClient, Delivery, NotFound, Turn, WeConverseError
 
 log = structlog.get_logger()
@@ -127,8 +128,8 @@ class BotCallbackCourier:
         except ValueError as error:
             return Undeliverable(str(error))
         turn, progress = delivery.ended_turn, read_progress(delivery.progress)
-        if turn.finish_reason == Turn.MERGED:
-            return Delivered()  # the next answer covers this message; a poll ends its bubble
+        if unsaid(turn):
+            return Delivered()  # a poll ends its bubble with that
         if not (address.req_id and bot_fetched.belongs_to_bubble(turn, self._timing.close)):
             return await self._send(delivery, address, progress, bot_fetched.message(turn), record)
         if not progress.fetched:

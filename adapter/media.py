@@ -111,6 +111,11 @@ class Fetching:
         self._max_bytes = max_bytes
         self._sources = Sources(guarded, room, seconds=fetch_seconds)
 
+    @property
+    def sources(self) -> Sources:
+        """Gets the bytes of the files of replies and pushes."""
+        return self._sources
+
     def of_application(self, api: WeComApi) -> Attachments:
         """For what has a ``media_id``: applications and customer service."""
         return Attachments(self._room, ByMediaId(api), self._metrics, max_bytes=self._max_bytes)
