@@ -74,6 +74,17 @@ class Content(msgspec.Struct, frozen=True):
         """All that is not text."""
         return tuple(part for part in self.parts if isinstance(part, MediaPart))
 
+    def without_bytes(self) -> "Content":
+        """The message with what its media are, but not what is in them."""
+        if not any(part.inline_data for part in self.media):
+            return self
+        return Content(
+            tuple(
+                msgspec.structs.replace(part, inline_data=None) if isinstance(part, MediaPart) else part
+                for part in self.parts
+            )
+        )
+
 
 def digest(content: Content) -> bytes:
     """16 bytes that tell whether two messages are the same."""
@@ -290,6 +301,13 @@ class Turn(msgspec.Struct):
     first_delta_latency: float | None = None
     delivery_state: DeliveryState = DeliveryState.NOT_OWED
     failure: Failure | None = None
+
+    def without_bytes(self) -> "Turn":
+        """The turn for a list: with what its media are, but not what is in them."""
+        said, pushed = self.input.without_bytes(), self.pushed and self.pushed.without_bytes()
+        if said is self.input and pushed is self.pushed:
+            return self
+        return msgspec.structs.replace(self, input=said, pushed=pushed)
 
 
 class ConversationState(enum.IntEnum):

@@ -34,8 +34,9 @@ class HandOver:
     text: str
 
 
-Answer = str | HandOver | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]
-"""A scripted reply. A text is streamed in deltas; an async iterator may wait for what a test decides."""
+Answer = str | Content | HandOver | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]
+"""A scripted reply. A text is streamed in deltas, and so are those of a content, whose files come at the end; an
+async iterator may wait for what a test decides."""
 
 Script = Mapping[str, Answer] | Callable[[ConverseRequest], Answer]
 """What the fake service answers: by the text of the message, or computed from the request."""
@@ -111,6 +112,7 @@ class FakeTurn:
             channel=request.channel,
         )
         self._text = ""
+        self._whole: Content | None = None
         self._on_change = on_change
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -192,6 +194,9 @@ class FakeTurn:
             self.floor.handed_off = self.request.options.can_hand_off
             self._end(Turn.SUCCEEDED, reason=Turn.HANDED_OFF)
             return
+        if isinstance(answer, Content):
+            self._whole = answer
+            answer = text_of(answer)
         try:
             async for piece in pieces_of(answer):
                 if isinstance(piece, WeConverseError):
@@ -240,10 +245,22 @@ class FakeTurn:
     def _emit(self, event: StreamConverseResponse) -> None:
         self.turn.reply.CopyFrom(Content(parts=[Part(text=self._text)] if self._text else []))
         if event.HasField("completed"):
+            if self._whole is not None and self.error is None:
+                self.turn.reply.CopyFrom(self._whole)
             event.completed.turn.reply.CopyFrom(self.turn.reply)
         event.sequence = len(self.events) + 1
         self.events.append(event)
         self.wake()
+
+
+def without_bytes(turn: Turn) -> Turn:
+    """The turn as a list has it: with what its media are, but not what is in them."""
+    listed = Turn()
+    listed.CopyFrom(turn)
+    for part in (*listed.input.parts, *listed.reply.parts):
+        if part.media.HasField("inline_data"):
+            part.media.ClearField("inline_data")
+    return listed
 
 
 def answer_to(script: Script, request: ConverseRequest) -> Answer:

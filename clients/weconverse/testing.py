@@ -43,6 +43,7 @@ from weconverse._fake_turns import (
     Script,
     answer_to,
     status_of,
+    without_bytes,
 )
 from weconverse.errors import (
     CallerUnknown,
@@ -251,7 +252,7 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
         """See the contract."""
         await self._enter("ListTurns", request, context)
         thread = await self._thread(request.parent, context)
-        turns = [turn.turn for turn in reversed(thread.turns.values())]
+        turns = [without_bytes(turn.turn) for turn in reversed(thread.turns.values())]
         start = int(request.page_token or 0)
         end = start + min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
         return ListTurnsResponse(turns=turns[start:end], next_page_token=str(end) if end < len(turns) else "")
@@ -357,7 +358,7 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
         if (before := thread.turns.get(name)) is not None:
             if before.turn.reply != request.content:
                 await _abort(context, RequestIdReused("used before with another content", metadata={"turn": name}))
-            return before.turn
+            return without_bytes(before.turn)
         pushed = ConverseRequest(
             conversation=conversation,
             request_id=request.request_id,
@@ -368,7 +369,7 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
         thread.turns[name] = turn
         turn.push(request.content)
         self.deliveries.owe(turn, request.account, b"", request.recipient)
-        return turn.turn
+        return without_bytes(turn.turn)
 
     async def _take_results(self, context: Context, session: Session) -> None:
         try:
@@ -544,6 +545,9 @@ class FakeService:
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+                # As the service has it: messages may hold files.
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ]
         )
         add_ConversationServiceServicer_to_server(self.service, server)

@@ -40,7 +40,7 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
         budget = call.budget if call.budget is not None else Budget(self._turn_timeout)
         turn = await self._pushes.push(convert.push(request, call.caller), budget)
         call.conversation, call.turn = turn.name.conversation, turn.name.request_id
-        return convert.turn_message(turn)
+        return convert.turn_message(turn.without_bytes())  # its caller has them
 
     async def Attach(  # type: ignore[override]  # stubs know generators only; see interceptors/wrap.py
         self, request_iterator: Requests, context: Context

@@ -253,7 +253,7 @@ class TurnStore(Protocol):
         ...
 
     async def list_turns(self, conversation: str, page_size: int, page_token: str) -> TurnPage:
-        """Turns of a conversation, newest first.
+        """Turns of a conversation, newest first, without the bytes of media.
 
         Raises:
             InvalidField: for a ``page_token`` that this store did not make.

@@ -63,10 +63,15 @@ def list_turns(
 ) -> tuple[tuple[Turn, ...], int | None]:
     """Up to ``limit`` turns that arrived before ``before``, newest first, and the sequence of
     the last of them, or ``None`` if nothing follows."""
-    rows = connection.execute(_LIST, (conversation, before, limit + 1)).fetchall()
-    more = len(rows) > limit
-    rows = rows[:limit]
-    return tuple(map(read_turn, rows)), rows[-1][0] if more else None
+    turns: list[Turn] = []
+    last = None
+    # Row by row: each may hold many megabytes, which are not kept.
+    for row in connection.execute(_LIST, (conversation, before, limit + 1)):
+        if len(turns) == limit:
+            return tuple(turns), last
+        turns.append(read_turn(row).without_bytes())
+        last = row[0]
+    return tuple(turns), None
 
 
 def recent_rounds(connection: sqlite3.Connection, conversation: str, limit: int) -> tuple[Round, ...]:

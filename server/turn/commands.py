@@ -6,11 +6,31 @@ from collections.abc import Collection
 from typing import Final
 
 from server.domain import Ask, FinishReason
-from server.settings import AssistantSettings, TextSettings
+from server.settings import AssistantSettings
 from server.turn.live import LiveTurn
 from server.turn.stations import Stations
 
 _ENDS: Final = " \t\r\n。.!~,、'\"“”「」"
+
+
+async def obey(live: LiveTurn, stations: Stations, entry: AssistantSettings) -> bool:
+    """Does what a command asks for, and answers it; whether the message was one.
+
+    Raises:
+        StoreUnavailable: if it cannot be written.
+    """
+    if asks_for_person(live.ask, entry):
+        live.turn.finish_reason = FinishReason.HANDED_OFF
+        live.add(entry.texts.handed_over)
+        return True
+    if not asks_to_forget(live.ask, entry):
+        return False
+    conversation = live.turn.name.conversation
+    await stations.store.cut_memory(conversation, time=live.turn.create_time)
+    stations.memory.forget(conversation)
+    live.add(entry.texts.reset_done)
+    live.turn.finish_reason = FinishReason.FLOW
+    return True
 
 
 def asks_to_forget(ask: Ask, entry: AssistantSettings) -> bool:
@@ -21,19 +41,6 @@ def asks_to_forget(ask: Ask, entry: AssistantSettings) -> bool:
 def asks_for_person(ask: Ask, entry: AssistantSettings) -> bool:
     """Whether the whole message is one of the hand-over words, and the caller can bring a person in."""
     return ask.options.can_hand_off and not ask.input.media and is_one_of(ask.input.text, entry.handover_words)
-
-
-async def forget(live: LiveTurn, stations: Stations, texts: TextSettings) -> None:
-    """Answers a reset word: from here on, what came before is not remembered.
-
-    Raises:
-        StoreUnavailable: if that cannot be written.
-    """
-    conversation = live.turn.name.conversation
-    await stations.store.cut_memory(conversation, time=live.turn.create_time)
-    stations.memory.forget(conversation)
-    live.add(texts.reset_done)
-    live.turn.finish_reason = FinishReason.FLOW
 
 
 def is_one_of(text: str, words: Collection[str]) -> bool:

@@ -119,10 +119,12 @@ class Debts:
         return live.snapshot()
 
     async def _read(self, ask: Ask, refusal: DomainError | None, budget: Budget | None) -> Ask:
-        """What is answered and kept. Nothing is read for a turn that exists or that is answered without."""
+        """What is answered and kept. Nothing is read for a turn that exists or that gets no answer of a model."""
         if not self._door.wanted(ask):
             return ask
         if refusal is not None or await self._store.find(ask.name) is not None:
+            return await self._door.bare(ask)
+        if await self._store.handed_off(ask.name.conversation):
             return await self._door.bare(ask)
         return await self._door.read(ask, budget)
 

@@ -15,7 +15,7 @@ from server.filter.pii.guard import PiiGuard
 from server.llm.base import Prompt
 from server.settings import Settings
 from server.turn.assistants import Assistant, Assistants
-from server.turn.commands import asks_for_person, asks_to_forget, forget
+from server.turn.commands import obey
 from server.turn.handover import keep_quiet
 from server.turn.live import LiveTurn
 from server.turn.media_door import MediaDoor
@@ -43,16 +43,18 @@ class Engine:
         Raises:
             DomainError: for everything that a caller is told about.
         """
+        handed_off = await self._stations.store.handed_off(live.ask.name.conversation)
         if not live.owed and self._door.wanted(live.ask):
             # An owed one has passed there before it was accepted.
-            live.ask_more((await self._door.read(live.ask, budget)).input)
+            passing = self._door.bare(live.ask) if handed_off else self._door.read(live.ask, budget)
+            live.ask_more((await passing).input)
         ask = live.ask
         assistant = self._assistants.get(ask.assistant)
         screening = self._stations.screener.screening(assistant.name)
         verdict = screen_input(live, screening)
         guard = self._stations.guards.get(assistant.name)
         masking = guard if assistant.settings.pii.mode == "mask" else None
-        if await self._stations.store.handed_off(ask.name.conversation):
+        if handed_off:
             await keep_quiet(live, masking, budget)
             return
         if verdict.stops:
@@ -75,11 +77,7 @@ class Engine:
             if verdict.stops:
                 self._refuse(live, verdict, assistant)
                 return
-        if asks_for_person(ask, assistant.settings):
-            self._refuse(live, Action.HAND_OVER, assistant)
-            return
-        if asks_to_forget(ask, assistant.settings):
-            await forget(live, self._stations, assistant.settings.texts)
+        if await obey(live, self._stations, assistant.settings):
             return
         choice = await self._stations.intents.choose(assistant.name, public, budget)
         question = await self._prompting.question(ask, assistant, choice)

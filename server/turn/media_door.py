@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from server.budget import Budget
-from server.domain import Ask, Content, MediaPart, Part, TurnName, digest
+from server.domain import Ask, Content, MediaPart, TurnName, digest
 from server.media.base import MediaReader
 
 LARGE_BYTES: Final = 256 << 10
@@ -78,7 +78,7 @@ class MediaDoor:
         if not self.wanted(ask):
             return ask
         ask = await self.sealed(ask)
-        return msgspec.structs.replace(ask, input=Content(tuple(map(_without_bytes, ask.input.parts))))
+        return msgspec.structs.replace(ask, input=ask.input.without_bytes())
 
 
 _LONGEST_SECONDS: Final = 300.0
@@ -87,7 +87,3 @@ _LONGEST_SECONDS: Final = 300.0
 
 def _size(content: Content) -> int:
     return sum(len(part.inline_data) for part in content.parts if isinstance(part, MediaPart) and part.inline_data)
-
-
-def _without_bytes(part: Part) -> Part:
-    return msgspec.structs.replace(part, inline_data=None) if isinstance(part, MediaPart) else part

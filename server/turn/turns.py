@@ -146,13 +146,15 @@ class Turns:
         return live.snapshot()
 
     async def list_turns(self, conversation: str, page_size: int, page_token: str) -> TurnPage:
-        """Turns of a conversation, newest first, the running ones included on the first page."""
+        """Turns of a conversation, newest first, the running ones included on the first page; no bytes of media."""
         page = await self._store.list_turns(conversation, page_size, page_token)
         running = {} if page_token else {live.turn.name: live for live in self._register.of_conversation(conversation)}
         if not running and not page.turns and not page_token and await self._store.conversation(conversation) is None:
             raise ResourceNotFound(f"conversations/{conversation}")
-        stored = [running.pop(turn.name).snapshot() if turn.name in running else turn for turn in page.turns]
-        newest = [live.snapshot() for live in reversed(running.values())]
+        stored = [
+            running.pop(turn.name).snapshot().without_bytes() if turn.name in running else turn for turn in page.turns
+        ]
+        newest = [live.snapshot().without_bytes() for live in reversed(running.values())]
         return TurnPage((*newest, *stored), page.next_page_token)
 
     async def cancel(self, name: TurnName) -> Turn:

@@ -388,7 +388,10 @@ async def test_a_message_is_pushed_once(client: ConversationClient, fake: FakeSe
     account = "channels/wecom/accounts/robot"
     turn = await client.push(account, parts, recipient="user:u", request_id="A-1", assistant="ops")
     assert (turn.state, turn.delivery_state, turn.input) == (Turn.SUCCEEDED, Turn.OWED, Content())
-    assert turn.reply == Content(parts=parts)
+    whole = await client.get_turn(turn.name)
+    assert whole.reply == Content(parts=parts)
+    assert turn.reply.parts[1].media == Media(mime_type="image/png", display_name="图.png")
+    assert [one async for one in client.list_turns(turn.name.split("/")[1])] == [turn]
     assert (turn.assistant, turn.channel) == ("assistants/ops", "wecom")
     assert await client.push(account, parts, recipient="user:u", request_id="A-1") == turn
     with pytest.raises(RequestIdReused):
@@ -400,7 +403,7 @@ async def test_a_message_is_pushed_once(client: ConversationClient, fake: FakeSe
     with pytest.raises(ValueError, match="request_id"):
         await client.push(account, "x", request_id="")
     async with client.follow(turn.name) as stream:
-        assert (await stream.result()).reply == turn.reply
+        assert (await stream.result()).reply == whole.reply
 
 
 async def test_a_push_that_meets_a_full_service_waits_as_told(client: ConversationClient, fake: FakeService) -> None:

@@ -643,6 +643,14 @@ async def test_a_page_token_is_checked(turn_store: TurnStore) -> None:
         assert caught.value.field == "page_token"
 
 
+async def test_a_list_leaves_out_what_is_in_media(turn_store: TurnStore) -> None:
+    ask = msgspec.structs.replace(ask_of("m1"), input=PUSHED)
+    await turn_store.finish(ended_turn(ask), ask, ())
+    (turn,) = (await turn_store.list_turns("wecom.desk.abc", 5, "")).turns
+    assert turn.input == Content((TextPart("报警"), MediaPart("image/png", display_name="图.png")))
+    assert (await found(turn_store, ask.name)).turn.input == PUSHED
+
+
 # --- memory and conversations ---------------------------------------------------------
 
 
@@ -874,7 +882,10 @@ async def test_a_push_is_kept_whole_and_owed(turn_store: TurnStore) -> None:
     assert stored.owed == Owed("channels/wecom/accounts/desk", b"", "user:u")
     assert stored.input_digest == digest(SAID)
     assert await turn_store.find(stored.turn.name) == stored
-    assert (await turn_store.list_turns("push.desk.0", 5, "")).turns == (stored.turn,)
+    (listed_turn,) = (await turn_store.list_turns("push.desk.0", 5, "")).turns
+    assert listed_turn == stored.turn.without_bytes() != stored.turn
+    assert listed_turn.pushed is not None
+    assert listed_turn.pushed.media == (MediaPart("image/png", display_name="图.png"),)
     assert await push(turn_store, "p1") == stored
     assert await answers(turn_store, conversation="push.desk.0") == [], "it is no round of a conversation"
 

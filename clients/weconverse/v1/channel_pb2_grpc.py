@@ -86,8 +86,9 @@ class ChannelServiceServicer(object):
         When this returns, the message is on durable storage and owed: it is
         offered to an attached instance of the account until the channel says that
         the platform has it. Messages to one recipient arrive in order, one at a
-        time. A repeated `request_id` returns the message that exists. Follow what
-        becomes of it with `GetTurn` (`delivery_state`).
+        time. A repeated `request_id` returns the message that exists, in both
+        cases without `inline_data`. Follow what becomes of it with `GetTurn`
+        (`delivery_state`).
 
         Texts pass the output filter first: what it masks or replaces is sent so,
         and what it stops is refused with `INVALID_FIELD`. While too many messages

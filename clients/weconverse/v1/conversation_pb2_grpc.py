@@ -220,7 +220,8 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTurns(self, request, context):
-        """Lists the turns of a conversation, newest first.
+        """Lists the turns of a conversation, newest first. Of media a list tells what
+        they are, without `inline_data`: `GetTurn` has that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

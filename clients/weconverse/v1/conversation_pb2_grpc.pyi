@@ -100,7 +100,9 @@ class ConversationServiceStub:
     Counts as interest in the turn.
     """
     ListTurns: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.ListTurnsRequest, _conversation_pb2.ListTurnsResponse]
-    """Lists the turns of a conversation, newest first."""
+    """Lists the turns of a conversation, newest first. Of media a list tells what
+    they are, without `inline_data`: `GetTurn` has that.
+    """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.CancelTurnRequest, _conversation_pb2.Turn]
     """Stops a running turn. Does nothing if the turn has already ended."""
     RateTurn: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.RateTurnRequest, _conversation_pb2.RateTurnResponse]
@@ -204,7 +206,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Counts as interest in the turn.
     """
     ListTurns: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ListTurnsRequest, _conversation_pb2.ListTurnsResponse]  # type: ignore[assignment]
-    """Lists the turns of a conversation, newest first."""
+    """Lists the turns of a conversation, newest first. Of media a list tells what
+    they are, without `inline_data`: `GetTurn` has that.
+    """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_conversation_pb2.CancelTurnRequest, _conversation_pb2.Turn]  # type: ignore[assignment]
     """Stops a running turn. Does nothing if the turn has already ended."""
     RateTurn: _aio.UnaryUnaryMultiCallable[_conversation_pb2.RateTurnRequest, _conversation_pb2.RateTurnResponse]  # type: ignore[assignment]
@@ -347,7 +351,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_pb2.ListTurnsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_pb2.ListTurnsResponse, _abc.Awaitable[_conversation_pb2.ListTurnsResponse]]:
-        """Lists the turns of a conversation, newest first."""
+        """Lists the turns of a conversation, newest first. Of media a list tells what
+        they are, without `inline_data`: `GetTurn` has that.
+        """
 
     @_abc_1.abstractmethod
     def CancelTurn(

@@ -116,7 +116,8 @@ async def test_a_push_arrives_whole_and_comes_back_as_a_turn() -> None:
     given, default = (budget.remaining() for budget in server.pushes.budgets)
     assert given < 3.5
     assert 4 < default <= 5
-    assert turn.reply == content
+    assert turn.reply.parts[0] == content.parts[0]
+    assert turn.reply.parts[1].media == conversation_pb2.Media(mime_type="image/png"), "its caller has the bytes"
     assert not turn.HasField("input") or not turn.input.parts
     assert turn.delivery_state == conversation_pb2.Turn.OWED
 

@@ -19,6 +19,7 @@ from server.filter.pii.guard import PiiGuard
 from server.filter.screening import ListScreener
 from server.filter.word_stream import Words
 from server.llm.base import Chunk, Prompt
+from server.media.base import MediaReader
 from server.memory.recall import RecentRounds
 from server.routing import base as routing
 from server.routing.intents import Intents
@@ -171,6 +172,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
         screener: Screener | None = None,
         moderation: Moderation | None = None,
         guards: Mapping[str, PiiGuard] | None = None,
+        media: MediaReader | None = None,
     ) -> AsyncIterator[TurnRoom]:
         settings = settings or Settings()
         async with open_sqlite(tmp_path / "turns.db") as store:
@@ -181,6 +183,7 @@ def open_room(tmp_path: Path, model: PlayedModel) -> Callable[..., object]:
                 shared=SharedCalls(),
                 moderation=moderation,
                 guards=guards or {},
+                media=media,
                 screener=screener or ListScreener(no_words, {}),
                 intents=Intents(settings.assistants, model, routing.Unobserved()),
                 provider=model,

@@ -207,6 +207,34 @@ async def test_no_refusal_is_shown(open_room: Open, model: PlayedModel) -> None:
         assert (await room.turns.submit(ask("长" * 11, request_id="m2"), owed())).reply == TEXTS.too_long
 
 
+class Reader:
+    """Reads files, and notes that it did."""
+
+    def __init__(self) -> None:
+        self.read_count = 0
+
+    async def read(self, content: Content, budget: object, max_characters: int) -> Content:
+        self.read_count += 1
+        return Content.of_text("读过了")
+
+
+async def test_nothing_is_read_of_what_comes_meanwhile(open_room: Open) -> None:
+    reader = Reader()
+    picture = MediaPart("image/png", b"\x89PNG", display_name="图.png")
+    async with open_room(media=reader) as room:
+        await room.turns.hand_off("c")
+        question = wants(request_id="m1", input=Content((TextPart("看图"), picture)))
+        await room.turns.converse(question, LONG)
+        await room.turns.submit(msgspec.structs.replace(question, name=TurnName("c", "m2")), owed())
+        await until(lambda: room.register.running == 0)
+        for request_id in ("m1", "m2"):
+            turn = await room.turns.get(TurnName("c", request_id))
+            assert outcome(turn) == SILENT
+            assert turn.input == Content((TextPart("看图"), MediaPart("image/png", display_name="图.png")))
+        assert not reader.read_count
+        assert outcome(await room.turns.converse(question, LONG)) == SILENT, "it is still known by what was sent"
+
+
 class Failing:
     """A recogniser that cannot be asked."""
 

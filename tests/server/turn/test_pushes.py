@@ -79,7 +79,7 @@ async def test_a_push_is_a_turn_that_has_ended(room: TurnRoom, model: PlayedMode
     assert (turn.input, turn.reply, turn.pushed) == (Content(), "报警", Content((TextPart("报警"), PICTURE)))
     assert (turn.assistant, turn.channel) == ("default", "test")
     assert await room.turns.get(turn.name) == turn
-    assert (await room.turns.list_turns(turn.name.conversation, 5, "")).turns == (turn,)
+    assert (await room.turns.list_turns(turn.name.conversation, 5, "")).turns == (turn.without_bytes(),)
     assert (await follow(room, turn.name))[1] == turn
     assert (await room.turns.conversation(turn.name.conversation)).remembered_message_count == 0
     assert not model.prompts
