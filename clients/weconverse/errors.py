@@ -243,7 +243,8 @@ class InputTooLong(InvalidRequest):
 
 
 class MediaNotSupported(InvalidRequest):
-    """A media part cannot be read or is of a type no route accepts. Metadata: ``mimeType``."""
+    """A media part cannot be read or is of a type no route accepts. Metadata: ``mimeType``, and ``missing`` where its
+    bytes are missing."""
 
     default_reason = "MEDIA_NOT_SUPPORTED"
 
