@@ -3,12 +3,8 @@
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
-from xml.sax.handler import ContentHandler, feature_external_ges, feature_namespaces
-from xml.sax.xmlreader import AttributesNSImpl
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.expatreader import DefusedExpatParser
+from typing import BinaryIO, Final
+from xml.parsers import expat
 
 from server.media.job import CannotRead
 
@@ -20,9 +16,6 @@ _ENCRYPTED: Final = 0x1
 _PIECE_BYTES: Final = 64 << 10
 MAX_DEPTH: Final = 256
 """Elements within one another. Word's documents have a dozen or two."""
-
-Name = tuple[str | None, str]
-"""A namespace and a local name."""
 
 
 @contextmanager
@@ -62,34 +55,33 @@ def check_entry(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bool:
     return True
 
 
-def parse(archive: zipfile.ZipFile, name: str, max_bytes: int, handler: "XmlReader") -> bool:
+def parse(archive: zipfile.ZipFile, name: str, max_bytes: int, reader: "XmlReader") -> bool:
     """Reads an entry piece by piece, so that its size takes time and no memory; returns whether it is there.
 
     Raises:
-        CannotRead: if it cannot be read, or holds what foreign XML has no business with (a DTD, entities).
-        Enough: if the handler does.
+        CannotRead: if it cannot be read, or has a document type, which Office never writes and bombs are made of.
+        Enough: if the reader does.
     """
     if not check_entry(archive, name, max_bytes):
         return False
-    parser = DefusedExpatParser(forbid_dtd=True)
-    parser.setFeature(feature_namespaces, True)
-    parser.setFeature(feature_external_ges, False)
-    parser.setContentHandler(handler)
+    parser = reader.parser()
     try:
         with archive.open(name) as entry:
             while piece := entry.read(_PIECE_BYTES):
-                parser.feed(piece)
-        parser.close()
-    except DefusedXmlException:
+                parser.Parse(piece)
+        parser.Parse(b"", True)
+    except expat.ExpatError:
         raise CannotRead("damaged") from None
     return True
 
 
-class XmlReader(ContentHandler):
+class XmlReader:
     """Calls a function for the beginning and the end of the elements that somebody asked for.
 
     Nothing is kept of the document. Elements are known by their local names: the
     namespaces of Office differ between its two dialects, and the names do not clash.
+
+    Expat itself, and not SAX on top of it, which takes almost three times as long.
     """
 
     def __init__(
@@ -99,26 +91,39 @@ class XmlReader(ContentHandler):
         characters: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Args: functions by local name; attributes come by local name too."""
-        super().__init__()
         self._starts = starts
         self._ends = ends
         self._characters = characters
         self._depth = 0
 
-    def startElementNS(self, name: Name, qname: str | None, attrs: AttributesNSImpl) -> None:  # noqa: N802 - SAX
+    def parser(self) -> expat.XMLParserType:
+        """A parser for one document."""
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = _refuse
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        return parser
+
+    def _start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise CannotRead("damaged")
-        start = self._starts.get(name[1])
+        start = self._starts.get(_local(name))
         if start is not None:
-            items: Any = attrs.items()
-            start({local: value for (_, local), value in items})
+            start({_local(key): value for key, value in attributes.items()})
 
-    def endElementNS(self, name: Name, qname: str | None) -> None:  # noqa: N802 - SAX
+    def _end(self, name: str) -> None:
         self._depth -= 1
-        end = self._ends.get(name[1])
+        end = self._ends.get(_local(name))
         if end is not None:
             end()
 
-    def characters(self, content: str) -> None:
-        self._characters(content)
+
+def _local(name: str) -> str:
+    return name[name.rfind(" ") + 1 :]
+
+
+def _refuse(*_: object) -> None:
+    raise CannotRead("damaged")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+import structlog
 
 import server
 from server.budget import Budget
 from server.media.job import MAX_ANSWER_BYTES, Job, Outcome, Unread
+
+_log = structlog.get_logger(__name__)
 
 _COMMAND: Final = (sys.executable, "-E", "-s", "-m", "server.media.worker")
 _ROOT: Final = Path(server.__file__).parent.parent
@@ -47,6 +51,10 @@ class ReaderProcesses:
                         return await _answer(job, file)
         except TimeoutError:
             return Unread("too_slow")
+        except OSError as error:
+            # The system has no room for another process, or for the file.
+            _log.warning("media_process_not_started", reason=error.strerror)
+            return Unread("too_slow")
 
 
 async def _answer(job: Job, file: BinaryIO) -> Outcome:
@@ -57,8 +65,10 @@ async def _answer(job: Job, file: BinaryIO) -> Outcome:
     try:
         outcome: Outcome = _decode(answer)
     except msgspec.MsgspecError:
-        # It died before it could say anything: out of memory where a library does not bear that,
-        # out of processor time, or over a defect of the library.
+        if process.returncode == -signal.SIGXCPU:
+            return Unread("too_slow")
+        # It died before it could say anything: out of memory where a library does not bear that, or
+        # over a defect of the library.
         return Unread("damaged")
     return outcome
 

@@ -137,7 +137,7 @@ class Reading:
             quality=settings.quality,
             max_recording_seconds=self._speech.max_recording_seconds,
             memory_bytes=MEMORY_BYTES,
-            processor_seconds=int(settings.seconds) + 1,
+            processor_seconds=max(1, int(settings.seconds)),
         )
 
     def _note(self, kind: MediaKind, outcome: str, size: int, seconds: float) -> None:

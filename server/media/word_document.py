@@ -15,6 +15,8 @@ _MAX_DOCUMENT_BYTES: Final = 1 << 30
 """It is read piece by piece, and only until there is enough text."""
 _MAX_STYLES_BYTES: Final = 8 << 20
 _HEADING_NAME: Final = re.compile(r"heading ([1-9])", re.IGNORECASE)
+_DEEPEST_HEADING: Final = 6
+_ITEM: Final = "- "
 _MAX_CELL_CHARACTERS: Final = 2000
 _MAX_PARAGRAPH_CHARACTERS: Final = 100_000
 
@@ -26,13 +28,13 @@ def read_word(archive: zipfile.ZipFile, text: BoundedText) -> None:
         CannotRead: if it cannot be read.
         Enough: if there is enough text.
     """
-    body = _Body(text, _heading_styles(archive))
+    body = _Body(text, _prefixes(archive))
     parse(archive, DOCUMENT, _MAX_DOCUMENT_BYTES, body.reader())
 
 
-def _heading_styles(archive: zipfile.ZipFile) -> Mapping[str, int]:
-    """The level of a heading, by the identifier of its style. Word in Chinese calls them 1, 2, 3."""
-    levels: dict[str, int] = {}
+def _prefixes(archive: zipfile.ZipFile) -> Mapping[str, str]:
+    """What stands in front of a paragraph, by the identifier of its style. Word in Chinese calls headings 1, 2, 3."""
+    prefixes: dict[str, str] = {}
     current = ""
 
     def style(attributes: Mapping[str, str]) -> None:
@@ -41,19 +43,22 @@ def _heading_styles(archive: zipfile.ZipFile) -> Mapping[str, int]:
 
     def name(attributes: Mapping[str, str]) -> None:
         found = _HEADING_NAME.fullmatch(attributes.get("val", ""))
-        if found and current:
-            levels[current] = int(found[1])
+        if found:
+            prefixes[current] = f"{'#' * min(int(found[1]), _DEEPEST_HEADING)} "
 
-    parse(archive, _STYLES, _MAX_STYLES_BYTES, XmlReader({"style": style, "name": name}, {}))
-    return levels
+    def numbered(_: Mapping[str, str]) -> None:
+        prefixes.setdefault(current, _ITEM)
+
+    parse(archive, _STYLES, _MAX_STYLES_BYTES, XmlReader({"style": style, "name": name, "numPr": numbered}, {}))
+    return prefixes
 
 
 class _Body:
     """Takes the elements of a body as they come, and writes what a reader would see."""
 
-    def __init__(self, text: BoundedText, heading_styles: Mapping[str, int]) -> None:
+    def __init__(self, text: BoundedText, prefixes: Mapping[str, str]) -> None:
         self._text = text
-        self._heading_styles = heading_styles
+        self._prefixes = prefixes
         self._said: list[str] = []
         self._characters = 0
         self._in_run = False
@@ -97,12 +102,10 @@ class _Body:
         self._prefix = ""
 
     def _style(self, attributes: Mapping[str, str]) -> None:
-        level = self._heading_styles.get(attributes.get("val", ""))
-        if level:
-            self._prefix = f"{'#' * min(level, 6)} "
+        self._prefix = self._prefixes.get(attributes.get("val", ""), "")
 
     def _list_item(self, _: Mapping[str, str]) -> None:
-        self._prefix = self._prefix or "- "
+        self._prefix = self._prefix or _ITEM
 
     def _run(self, *, begins: bool) -> None:
         self._in_run = begins

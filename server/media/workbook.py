@@ -4,12 +4,16 @@ import datetime
 import zipfile
 from typing import BinaryIO, Final
 
+from openpyxl.reader.excel import ExcelReader
+from openpyxl.xml.constants import SHARED_STRINGS
+
 from server.media.bounded_text import BoundedText
 from server.media.job import CannotRead
 from server.media.markdown_table import MAX_COLUMNS, MarkdownTable
-from server.media.packed import check_entry
+from server.media.packed import XmlReader, check_entry, parse
 
 WORKBOOK: Final = "xl/workbook.xml"
+_STRINGS: Final = "xl/sharedStrings.xml"
 _MAX_ROWS: Final = 20_000
 """Rows of a sheet that are looked at, empty ones included."""
 
@@ -19,7 +23,7 @@ _MAX_SHEET_BYTES: Final = 1 << 30
 _MAX_OTHER_BYTES: Final = 64 << 20
 
 _KEPT_BYTES: Final = {
-    "xl/sharedStrings.xml": 16 << 20,
+    _STRINGS: 24 << 20,
     "xl/styles.xml": 4 << 20,
     WORKBOOK: 2 << 20,
     "[Content_Types].xml": 2 << 20,
@@ -34,14 +38,12 @@ def read_workbook(archive: zipfile.ZipFile, file: BinaryIO, text: BoundedText) -
         CannotRead: if they cannot be read.
         Enough: if there is enough text.
     """
-    from openpyxl import load_workbook
-
     for entry in archive.infolist():
-        kept = _KEPT_BYTES.get(entry.filename)
-        check_entry(
-            archive, entry.filename, kept or (_MAX_SHEET_BYTES if "/worksheets/" in entry.filename else 64 << 20)
-        )
-    book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        most = _MAX_SHEET_BYTES if "/worksheets/" in entry.filename else _MAX_OTHER_BYTES
+        check_entry(archive, entry.filename, _KEPT_BYTES.get(entry.filename, most))
+    reader = _Reader(file, read_only=True, data_only=True, keep_links=False)
+    reader.read()
+    book = reader.wb
     if not book.worksheets:
         raise CannotRead("without_text")
     for sheet in book.worksheets:
@@ -52,6 +54,47 @@ def read_workbook(archive: zipfile.ZipFile, file: BinaryIO, text: BoundedText) -
         for row in sheet.iter_rows(max_row=_MAX_ROWS, max_col=MAX_COLUMNS, values_only=True):
             table.row([_shown(value) for value in row])
         table.end()
+
+
+class _Reader(ExcelReader):
+    """As ``openpyxl.load_workbook`` uses it, but quicker with the texts of cells, which a workbook keeps apart.
+
+    All of them are read before the first row: a hundred thousand take a fifth of a second here, and more than
+    one otherwise.
+    """
+
+    def read_strings(self) -> None:
+        """Reads the texts. Hints how to pronounce them (``rPh``) are left out."""
+        part = self.package.find(SHARED_STRINGS)  # type: ignore[no-untyped-call]  # its stub says so
+        if part is None:
+            return
+        texts: list[str] = []
+        said: list[str] = []
+        inside = hints = 0
+
+        def text(by: int) -> None:
+            nonlocal inside
+            inside += by
+
+        def hint(by: int) -> None:
+            nonlocal hints
+            hints += by
+
+        def end() -> None:
+            texts.append("".join(said))
+            said.clear()
+
+        parse(
+            self.archive,
+            part.PartName[1:],
+            _KEPT_BYTES[_STRINGS],
+            XmlReader(
+                {"t": lambda _: text(1), "rPh": lambda _: hint(1)},
+                {"t": lambda: text(-1), "rPh": lambda: hint(-1), "si": end},
+                lambda characters: said.append(characters) if inside and not hints else None,
+            ),
+        )
+        self.shared_strings = texts
 
 
 def _shown(value: object) -> str:

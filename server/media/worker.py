@@ -108,8 +108,6 @@ def _pdf(job: Job, file: BinaryIO, text: BoundedText) -> None:
 def _office(job: Job, file: BinaryIO, text: BoundedText) -> None:
     from server.media import packed, slides, word_document, workbook
 
-    with suppress(ImportError):
-        import openpyxl  # noqa: F401 - before the memory is bounded
     _bound_memory(job)
     with packed.opened(file) as archive:
         names = frozenset(archive.namelist())
@@ -128,13 +126,14 @@ def _office(job: Job, file: BinaryIO, text: BoundedText) -> None:
 
 def _bound(job: Job) -> None:
     """Gives up what this process will not need."""
-    for what, most in (
-        (resource.RLIMIT_CPU, job.processor_seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+    for what, soft, hard in (
+        # The first signal tells the service that it took too long, and not that it died.
+        (resource.RLIMIT_CPU, job.processor_seconds, job.processor_seconds + 1),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES, _OPEN_FILES),
     ):
-        resource.setrlimit(what, (most, most))
+        resource.setrlimit(what, (soft, hard))
 
 
 def _bound_memory(job: Job) -> None:
