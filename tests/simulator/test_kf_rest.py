@@ -230,7 +230,8 @@ async def test_a_menu_is_shown_and_clicked(kf: Start) -> None:
         menu = {"head_content": "选", "list": [{"type": "click", "click": {"id": "7", "content": "退货"}}]}
         assert await service.text(msgtype="msgmenu", msgmenu=menu) == 0
         (bubble,) = service.sim.replies(LIN, "kf")
-        assert bubble.content == {"kind": "menu", "head": "选", "items": [{"type": "click", "content": "退货", "id": "7"}], "tail": ""}  # fmt: skip
+        items = [{"type": "click", "content": "退货", "id": "7"}]
+        assert bubble.content == {"kind": "menu", "head": "选", "items": items, "tail": ""}
         service.sim.customer_clicks_menu(LIN, "退货")
         assert (await service.items())[-1]["text"] == {"content": "退货", "menu_id": "7"}
         with pytest.raises(NobodyThere):
