@@ -148,7 +148,7 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     instance: Annotated[
         str, Meta(description="The name of this instance in logs. Empty: host name and process number.", max_length=64)
     ] = ""
-    max_open: Annotated[int, Meta(description="Deliveries under way at a time, for each account.", ge=1, le=1000)] = 256
+    max_open: Annotated[int, Meta(description="Deliveries under way at a time, for each account.", ge=1, le=1000)] = 1000
     reconnect_seconds: Annotated[
         float, Meta(description="The longest pause before attaching to the service again, in seconds.", gt=0)
     ] = 5.0

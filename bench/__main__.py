@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from bench import calls, channel, filter_cost, footprint, profile, report, routing_cost, transports
+from bench import bubbles, calls, channel, filter_cost, footprint, profile, report, routing_cost, transports
 from bench.load import LoadFailed
 from bench.product import NotReady
 from bench.rounds import Outcome, Setting
@@ -27,6 +27,7 @@ SCENARIOS: dict[str, Callable[[Setting], Iterator[Outcome]]] = {
     "callback": channel.callbacks,
     "way": channel.whole_way,
     "ack": channel.acknowledgement,
+    "bubbles": bubbles.bubbles,
     "idle": footprint.footprint,
     "silent": footprint.silent_streams,
 }

@@ -83,7 +83,14 @@ class Hold(_Job, frozen=True, kw_only=True):
     assistant: str
 
 
-Job = Converse | Callbacks | WholeWay | Acknowledge | Hold
+class Bubbles(_Job, frozen=True, kw_only=True):
+    """``concurrency`` people whose answers grow over a bot's long connection; counts its frames."""
+
+    platform: str
+    """The fake long connection, as ``host:port``."""
+
+
+Job = Converse | Callbacks | WholeWay | Acknowledge | Hold | Bubbles
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,6 +46,8 @@ async def _work(job: jobs.Job) -> jobs.Result:
             return await load_http.acknowledge(job)
         case jobs.Hold():
             return await load_grpc.hold(job)
+        case jobs.Bubbles():
+            return await load_http.bubbles(job)
 
 
 async def _main() -> None:

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from bench import envelope, jobs, load_grpc, raw_http, upstream, wecom
+from bench import bot_platform, envelope, jobs, load_grpc, raw_http, upstream, wecom
 from bench.window import Window, WrongAnswer
 
 _WHOLE_WAY_SECONDS = 90.0
 _POLL_SECONDS = 0.02
+_ALL_GROW_SECONDS = 10.0
+"""A client that waits globally never lets everybody's answer grow; then this ends the wait."""
 
 
 def _run() -> str:
@@ -99,6 +101,35 @@ async def _until(read: Callable[[], Awaitable[wecom.Stats]], count: int) -> weco
         if seen.sent >= count or time.monotonic() > deadline:
             return seen
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def bubbles(job: jobs.Bubbles) -> jobs.Result:
+    """Runs :class:`bench.jobs.Bubbles`: opens the window when everybody's answer grows."""
+    platform = raw_http.Connection(job.platform)
+
+    async def stats() -> bot_platform.Stats:
+        _, body = await platform.exchange(raw_http.request("GET", "/stats", job.platform))
+        return msgspec.json.decode(body, type=bot_platform.Stats)
+
+    try:
+        await platform.exchange(raw_http.request("GET", f"/begin?people={job.concurrency}", job.platform))
+        deadline = time.monotonic() + _ALL_GROW_SECONDS
+        while (await stats()).growing < job.concurrency and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+        window = Window(job.pids)
+        before = await stats()
+        window.open()
+        await asyncio.sleep(job.seconds)
+        after = await stats()
+        window.done = after.frames - before.frames
+        result = window.close()
+    finally:
+        platform.close()
+    if after.wrong:
+        raise WrongAnswer(f"{after.wrong} wrong frames: {after.why}")
+    if not window.done:
+        raise WrongAnswer("no frame came")
+    return result
 
 
 async def acknowledge(job: jobs.Acknowledge) -> jobs.Result:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench import bot_platform
 from bench.envelope import Door
 from bench.subject import ROOT, SUBJECT_CORE, Program, Running, process
 
@@ -27,6 +28,7 @@ ASSISTANTS = {
     "talking": "tokens-64-gap-50",
     "thinking": "tokens-64-first-4000",
     "silent": "tokens-64-first-100000",
+    "growing": "tokens-64-gap-500",
 }
 """Assistants by name, and the model of the mock upstream that each asks."""
 
@@ -60,6 +62,8 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     """The mock upstream over gRPC, as ``host:port``; each assistant then has a twin that asks this one."""
     filter_list: str = ""
     """A list of words; there are then two more assistants, ``paced-filtered`` and ``paced-open``."""
+    bot: str = ""
+    """A fake long connection of WeCom, as ``host:port``; the adapter then has a bot."""
     app_assistant: str = "whole"
     """The assistant that answers the application."""
     adapter_core: int = SUBJECT_CORE
@@ -78,7 +82,9 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
                 config += _filter_settings(self.filter_list)
             pids["server"] = stack.enter_context(self._program("server", folder, config, server_ready, SUBJECT_CORE))
             if self.wecom:
-                config = _adapter_settings(grpc, http, adapter_ready, self.wecom, self.app_assistant)
+                config = _adapter_settings(grpc, http, adapter_ready, self.wecom, self.bot, self.app_assistant)
+                if self.bot:
+                    config += _BOT
                 core = self.adapter_core
                 pids["adapter"] = stack.enter_context(self._program("adapter", folder, config, adapter_ready, core))
             yield Running("product", {"grpc": grpc, "http": http}, pids)
@@ -156,7 +162,7 @@ def _filter_settings(words: str) -> str:
     )
 
 
-def _adapter_settings(grpc: str, http: str, operations: str, wecom: str, assistant: str) -> str:
+def _adapter_settings(grpc: str, http: str, operations: str, wecom: str, bot: str, assistant: str) -> str:
     return f"""
 [server]
 target = "{grpc}"
@@ -170,6 +176,7 @@ address = "{operations}"
 
 [wecom]
 api_base = "http://{wecom}"
+socket_base = "ws://{bot or wecom}/openws"
 
 [apps.bench]
 corp_id = "{_DOOR.corp_id}"
@@ -178,4 +185,12 @@ secret = "bench-secret"
 token = "{_DOOR.token}"
 encoding_aes_key = "{_DOOR.encoding_aes_key}"
 assistant = "{assistant}"
+"""
+
+
+_BOT = f"""
+[bots.bench-bot]
+bot_id = "{bot_platform.BOT_ID}"
+secret = "{bot_platform.SECRET}"
+assistant = "growing"
 """
