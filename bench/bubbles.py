@@ -30,7 +30,7 @@ def bubbles(setting: Setting) -> Iterator[Outcome]:
         return load.run(
             jobs.Bubbles(
                 pids=dict(subject.pids),
-                seconds=4 * setting.seconds,
+                seconds=max(2 * _GAP, 4 * setting.seconds),
                 concurrency=setting.number(_PEOPLE),
                 platform=platform.addresses["http"],
             )
