@@ -37,6 +37,7 @@ from simulator.page import Page
 from simulator.passive import Passive
 from simulator.quotes import Quote
 from simulator.rest import Rest
+from simulator.robots import Robots
 from simulator.rules import Refused
 from simulator.sending import Sending
 from simulator.sent_files import BotFiles, Item, app_fields
@@ -86,6 +87,7 @@ class Simulator:
         self.callbacks = Callbacks(self.corp, Passive(self.corp, self.media, self.cards))
         self.socket = Socket(self.corp, self.media)
         self.bot_callbacks = BotCallbacks(self.corp, self.socket.bots)
+        self.robots = Robots(self.corp, self.media)
         self._sending = Sending(self.corp, self.media, self.cards)
         self.appchats = AppChats(self.corp, lambda body: shown(body, self.corp.rules, self.media))
         self.kf = CustomerService(self.corp, self.callbacks, self.media)
@@ -136,7 +138,7 @@ class Simulator:
         application = web.Application(client_max_size=1 << 20)
         kf = KfRest(self.corp, self.kf, self.media)
         apps = AppRest(self.cards, self.appchats, self.menus)
-        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media, kf, apps)
+        rest = Rest(self.corp, self.tokens, self._sending, self._respond, self.media, kf, apps, self.robots)
         application.add_routes(rest.routes())
         application.add_routes(self.media.routes())
         application.add_routes([web.get(SOCKET_PATH, self.socket.serve)])

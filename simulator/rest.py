@@ -13,13 +13,14 @@ from simulator.journal import Kind
 from simulator.kf_rest import KfRest
 from simulator.media import MediaStore
 from simulator.media_rest import MediaRest
+from simulator.robots import Robots
 from simulator.rules import ERRORS, Refused
 from simulator.sending import Sending
 from simulator.settings import AppSettings
 from simulator.tokens import Tokens
 
 _MAX_BODY = 1 << 20
-_SENDS = ("/message/send", "/appchat/send", "/kf/send_msg")
+_SENDS = ("/message/send", "/appchat/send", "/kf/send_msg", "/webhook/send", "/aibot/response")
 
 
 class Rest:
@@ -34,6 +35,7 @@ class Rest:
         media: MediaStore,
         kf: KfRest,
         apps: AppRest,
+        robots: Robots,
     ) -> None:
         """Args: ``respond`` takes a ``response_code`` and the body that was posted to its address (DOC 101138)."""
         self._corp = corp
@@ -43,6 +45,7 @@ class Rest:
         self._media = MediaRest(corp, media)
         self._kf = kf
         self._apps = apps
+        self._robots = robots
         self._directory = Directory(corp)
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -60,6 +63,7 @@ class Rest:
             *self._directory.routes(lambda question: self._guarded(self._asked(question))),
             *self._kf.routes(self._guarded, self._app),
             *self._apps.routes(self._guarded, self._app),
+            *self._robots.routes(self._guarded),
             # A GET where POST is wanted is refused in JSON like everything else (DOC 90313).
             web.get("/cgi-bin/message/{rest:.*}", self._guarded(self._only_post)),
         ]

@@ -190,6 +190,16 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         float, _rule("How long a stream is asked for, counted from the person's message.", "DOC 101031", gt=0)
     ] = 360.0
 
+    # --- robots of groups ---
+    robot_per_minute: Annotated[int, _rule("Messages of one robot in a minute; 45009 beyond.", "DOC 91770", ge=1)] = 20
+    robot_text_bytes: Annotated[int, _rule("Text of a robot; refused as a whole beyond.", "DOC 91770", ge=1)] = 2048
+    robot_markdown_bytes: Annotated[
+        int, _rule("Markdown of a robot, of either kind; refused as a whole beyond.", "DOC 91770", ge=1)
+    ] = 4096
+    robot_image_bytes: Annotated[int, _rule("A picture of a robot, before base64.", "DOC 91770", ge=1)] = (
+        2 * 1024 * 1024
+    )
+
     # --- media ---
     media_seconds: Annotated[float, _rule("Life of a media_id.", _DOC_UPLOAD, gt=0)] = 259200.0
     media_least_bytes: Annotated[int, _rule("A file must have more bytes than this.", _DOC_UPLOAD, ge=0)] = 5
@@ -343,6 +353,8 @@ ERRORS: Final[dict[int, str]] = {
     82001: "touser, toparty and totag are all empty",
     82002: "too many parties",
     82003: "too many tags",
+    93000: "invalid webhook url, or the robot was removed",
+    93004: "the robot is disabled",
     93006: "invalid chatid",
     40096: "invalid external userid",
     48007: "kf account not authorized to the app",

@@ -173,6 +173,16 @@ class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = ()
 
 
+class RobotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A robot of a group chat, with a webhook."""
+
+    name: Annotated[str, Meta(description="The name shown.", min_length=1)] = "群机器人"
+    key: Annotated[Secret, Meta(description="The key at the end of its webhook address.")] = field(
+        default_factory=lambda: Secret("simulator-robot-key-0001")
+    )
+    group: Annotated[str, Meta(description="The chatid of its group. Empty: the first one.")] = ""
+
+
 class FaultSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What goes wrong from the start; the page changes it later."""
 
@@ -238,6 +248,9 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     kf: KfSettings = field(default_factory=KfSettings)
     customers: Annotated[tuple[CustomerSettings, ...], Meta(description="Customers of customer service.")] = _CUSTOMERS
+    robots: Annotated[tuple[RobotSettings, ...], Meta(description="Robots of group chats.")] = field(
+        default_factory=lambda: (RobotSettings(),)
+    )
     rules: Rules = Rules()
     faults: FaultSettings = FaultSettings()
     bounds: BoundSettings = BoundSettings()
@@ -282,6 +295,11 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"groups[{number}].bot", f"{group.bot!r} is not among the bots"
     yield from _kf_problems(settings)
     yield from _directory_problems(settings)
+    yield from _twice("robots.key", [robot.key.reveal() for robot in settings.robots])
+    groups = {group.id for group in settings.groups}
+    for number, robot in enumerate(settings.robots):
+        if robot.group and robot.group not in groups:
+            yield f"robots[{number}].group", f"{robot.group!r} is not among the groups"
     for name in settings.faults.switches:
         if name not in FAULTS:
             yield f"faults.switches.{name}", f"no such fault; there are {', '.join(FAULTS)}"
