@@ -45,6 +45,7 @@ from weconverse._fake_turns import (
     status_of,
     without_bytes,
 )
+from weconverse._options import MAX_MESSAGE_BYTES
 from weconverse.errors import (
     CallerUnknown,
     InvalidField,
