@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -210,6 +210,8 @@ class _Native(msgspec.Struct):
     enable_id_trans: Literal[0, 1] = 0
 
 
+_S = TypeVar("_S", bound=msgspec.Struct)
+
 _BODIES: Final[Mapping[str, type[msgspec.Struct]]] = {
     "text": _Content,
     "markdown": _Content,
@@ -246,20 +248,25 @@ def native(message_bytes: bytes) -> Message:
         value = msgspec.json.decode(message_bytes, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("message: is not a JSON object; give the request of message/send, in UTF-8") from None
+    outer = _converted(value, _Native, "message")
+    kind: str = outer.msgtype
+    inner: Any = value.get(kind)
+    if kind == "template_card":
+        inner = checked(msgspec.json.encode(inner), "app")
+    else:
+        body = _converted(inner, _BODIES[kind], f"message.{kind}")
+        for field, rule in _broken(outer, body):
+            raise ValueError(f"message.{field}: {rule}")
+    options = {name: value[name] for name in ("safe", "enable_id_trans") if value.get(name)}
+    return Message(kind, inner, options)
+
+
+def _converted(value: Any, into: type[_S], path: str) -> _S:
     try:
-        outer = msgspec.convert(value, _Native)
-        inner: Any = value.get(outer.msgtype)
-        if outer.msgtype == "template_card":
-            inner = checked(msgspec.json.encode(inner), "app")
-        else:
-            body = msgspec.convert(inner, _BODIES[outer.msgtype])
-            for field, rule in _broken(outer, body):
-                raise ValueError(f"message.{field}: {rule}")
+        return msgspec.convert(value, into)
     except msgspec.ValidationError as error:
         rule, _, where = str(error).partition(" - at `$")
-        raise ValueError(f"message{where.rstrip('`')}: {rule}; see the limits in docs/wecom.md") from None
-    options = {name: value[name] for name in ("safe", "enable_id_trans") if value.get(name)}
-    return Message(outer.msgtype, inner, options)
+        raise ValueError(f"{path}{where.rstrip('`')}: {rule}; see the limits in docs/wecom.md") from None
 
 
 def _broken(outer: _Native, body: msgspec.Struct) -> Iterator[tuple[str, str]]:
