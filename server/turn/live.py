@@ -118,7 +118,9 @@ class LiveTurn:
 
     def check_same(self, ask: Ask) -> None:
         """Raises ``RequestIdReused`` if ``ask`` has another input than this turn."""
-        if ask.input != self.ask.input and ask.said_digest != self.input_digest:
+        # What it asks may be something else than what was said: merged, hidden in part, or read of a file.
+        unchanged = self._digest is None and ask.input == self.ask.input
+        if not unchanged and ask.said_digest != self.input_digest:
             raise RequestIdReused(str(self.turn.name))
 
     # --- what the engine says ------------------------------------------------------------
