@@ -27,6 +27,10 @@ MAX_PICTURE_BYTES: Final = 2 << 20
 MAX_PICTURES_BYTES: Final = 8 << 20
 """Of all pictures of a message together, so that a turn fits into an answer of ``ListTurns``."""
 
+_CUT: Final = "\n（文件较长，只读取了前 {} 字）"
+_NOTE_CHARACTERS: Final = len(_CUT) + 8
+"""Of that line, and of the break before the text."""
+
 _NAME_CHARACTERS: Final = 100
 _SAID_CHARACTERS: Final = 4000
 """Of a recording. Two minutes hold a thousand."""
@@ -148,28 +152,22 @@ class Reading:
 
 def _fitted(parts: Sequence[_Read], max_characters: int) -> tuple[Part, ...]:
     """The parts with all their texts within so many characters: what was read gives way to what was typed."""
+    texts = [(read, read.part.text) for read in parts if isinstance(read.part, TextPart)]
+    # Parts are joined by line breaks. Every document keeps its name, and room to say that it was cut.
     left = max_characters - sum(
-        len(read.part.text) for read in parts if isinstance(read.part, TextPart) and not read.heading
+        len(read.heading) + _NOTE_CHARACTERS if read.heading else len(text) for read, text in texts
     )
+    left -= len(parts)
     fitted: list[Part] = []
     for read in parts:
         part = read.part
-        # Parts are joined by line breaks.
-        left -= bool(fitted)
         if isinstance(part, TextPart) and read.heading:
-            part = TextPart(_document_text(read, part.text, left))
-            left -= len(part.text)
+            kept = part.text[: max(0, left)]
+            left -= len(kept)
+            cut = read.cut or len(kept) < len(part.text)
+            part = TextPart(f"{read.heading}\n{kept}{_CUT.format(len(kept)) if cut else ''}")
         fitted.append(part)
     return tuple(fitted)
-
-
-def _document_text(read: _Read, text: str, room: int) -> str:
-    whole = f"{read.heading}\n{text}"
-    if not read.cut and len(whole) <= room:
-        return whole
-    note = "（文件较长，只读取了前 {} 字）"
-    kept = text[: max(0, room - len(read.heading) - len(note) - 8)]
-    return f"{read.heading}\n{kept}\n{note.format(len(kept))}"
 
 
 def _name(name: str) -> str:

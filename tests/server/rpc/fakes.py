@@ -132,6 +132,8 @@ class FakeTurns:
         self.trip()
         self.asks.append(ask)
         self.owed.append(owed)
+        if budget is not None:
+            self.budgets.append(budget)
         return turn_of(ask)
 
     async def _one(self, *call: Any) -> Turn:
