@@ -229,14 +229,18 @@ class MediaStore:
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(length)})
         await response.prepare(request)
+        left = length
         try:
             for piece in pieces():
                 await response.write(piece)
+                left -= len(piece)
                 if slow:
                     await self._corp.clock.sleep(slow.seconds)
+            if left <= 0:
+                await response.write_eof()
         except ConnectionError:
             pass  # the peer has seen enough
-        if request.transport is not None:
+        if left > 0 and request.transport is not None:
             request.transport.abort()
         return response
 

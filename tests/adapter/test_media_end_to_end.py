@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from adapter.app import running
@@ -336,6 +337,14 @@ async def test_files_become_what_the_door_takes(door: str, person: str) -> None:
         assert "空.txt" in bubbles[-1].text, "WeCom takes no file this small, so the person is told"
 
 
+async def test_a_large_file_of_an_application_goes_up_whole() -> None:
+    data = hashlib.sha256(b"y").digest() * (15 * MIB // 32)
+    async with stack(lambda _: reply("请看", file("application/zip", "a.zip", data))) as (sim, fake):
+        await sim.write_to_app("lina", "?")
+        await delivered(fake)
+        assert await bytes_of(sim, shown(sim, "lina", "app")[1]) == data
+
+
 async def test_a_large_file_goes_up_in_pieces_and_through_a_lost_connection() -> None:
     data = hashlib.sha256(b"x").digest() * (3 * MIB // 32)
     async with stack(lambda _: reply("请看", file("application/zip", "a.zip", data))) as (sim, _):
@@ -359,6 +368,27 @@ async def test_an_application_shows_each_file_once_through_accidents(fault: str)
             "text",
             "file",
         ]
+
+
+async def test_what_an_instance_that_ended_had_sent_is_not_sent_again() -> None:
+    settings = SimulatorSettings(listen=SimulatorListen(address="127.0.0.1:0"))
+    async with FakeService(lambda _: REPLY) as fake, Simulator(settings) as sim:
+        ends_at_once = settings_for(sim, fake, LOCAL)
+        ends_at_once = msgspec.structs.replace(
+            ends_at_once, listen=msgspec.structs.replace(ends_at_once.listen, drain_seconds=0.0)
+        )
+        # Each ends while WeCom has taken a message and the answer is on its way: nobody knows.
+        for count in (1, 2, 3):
+            async with running(ends_at_once) as started:
+                sim.set_callback_url(f"http://127.0.0.1:{started.callbacks_port}/wecom/app/assistant")
+                if count == 1:
+                    await sim.write_to_app("zhangwei", "?")
+                await sim.wait_for(lambda count=count: len(shown(sim, "zhangwei", "app")) >= count)  # type: ignore[misc]
+                sim.faults.once("rest_slow", seconds=0.5)
+        async with running(ends_at_once):
+            await delivered(fake)
+        kinds = [bubble.content["kind"] if bubble.content else "text" for bubble in shown(sim, "zhangwei", "app")]
+        assert kinds == ["text", "image", "text", "file"]
 
 
 async def test_equal_files_are_put_up_once() -> None:
