@@ -5,6 +5,7 @@ robot (DOC 91770). No error of this module quotes an address, and no redirect is
 """
 
 import asyncio
+import io
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -20,6 +21,8 @@ JSON: Final = "application/json; charset=utf-8"
 _TRIES: Final = 4
 """One try and three repetitions, the most that DOC 90313 asks for."""
 _MAX_ANSWER_BYTES: Final = 64 * 1024
+_IN_PIECES: Final = 64 * 1024
+"""Bytes above which a body is written piece by piece, so that it does not hold up everything else."""
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """What aiohttp raises before a byte of the request has left."""
 
@@ -77,7 +80,7 @@ class SecretAddress:
         try:
             async with self._session.post(
                 url,
-                data=body,
+                data=io.BytesIO(body) if len(body) > _IN_PIECES else body,
                 headers={"Content-Type": content_type},
                 timeout=self._timeout,
                 allow_redirects=False,
