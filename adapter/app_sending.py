@@ -191,11 +191,13 @@ class Sending:
     # --- how --------------------------------------------------------------------------------
 
     async def _send(self, message: Message) -> None:
-        outlet, receiver, turn = self._outlet, self._receiver, self._delivery.turn
+        outlet, receiver = self._outlet, self._receiver
+        which = f"{self._delivery.turn}#{self.progress.sent}"
         body = encode(message, receiver, outlet.agent_id, duplicate_check=True, interval=outlet.interval)
         check = not receiver.chat
-        # An equal answer to another message is no repetition. After an attempt of unknown fate it may be one.
-        if check and not self._suspect and outlet.sent.belongs_to_another(receiver.key, body, turn):
+        # An equal message of another turn, or elsewhere in this one, is no repetition. After an attempt of
+        # unknown fate it may be one.
+        if check and not self._suspect and outlet.sent.belongs_to_another(receiver.key, body, which):
             check = False
         request = encode(message, receiver, outlet.agent_id, duplicate_check=check, interval=outlet.interval)
         waited = 0.0
@@ -209,7 +211,7 @@ class Sending:
                     raise
                 waited += pause
                 await asyncio.sleep(pause)
-        outlet.sent.confirmed(receiver.key, body, turn)
+        outlet.sent.confirmed(receiver.key, body, which)
 
     async def _send_at_pace(self, request: bytes, *, repeatable: bool) -> None:
         outlet, receiver = self._outlet, self._receiver
