@@ -21,6 +21,8 @@ _EARLY: Final = 0.8
 """The share of its life after which a token is renewed in the background."""
 _EARLY_GAP: Final = 30.0
 """WeCom hands out the same token while it lives, so near its end early renewals would crowd."""
+RETRY_SECONDS: Final = 15.0
+"""When to come back after a refused secret: an operator may have replaced it meanwhile."""
 _FRUITLESS: Final = 3
 """Fresh tokens in a row that were refused too; then the token is not what is wrong."""
 
@@ -106,7 +108,8 @@ class AccessToken:
         if self._refusal is not None and self._refused_at_change == self._changes():
             left = self._closed_until - self._clock()
             if left > 0:
-                raise CredentialRefused(self._refusal.code, self._refusal.call, left)
+                # Whoever comes back sooner than that costs WeCom nothing, and finds a new secret if there is one.
+                raise CredentialRefused(self._refusal.code, self._refusal.call, min(left, RETRY_SECONDS))
         # Shielded: a caller that gives up must not take the token away from the others who wait.
         return await asyncio.shield(self._flight or self._take_off())
 

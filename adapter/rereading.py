@@ -38,8 +38,8 @@ class Watched(NamedTuple):
 def watched(settings: msgspec.Struct) -> Iterator[Watched]:
     """Every secret of an account that is in a file.
 
-    The next ones come before the present ones, and are so read before them: whoever moves
-    a value from the one to the other is then seen with it in one place at least.
+    The next ones come before the present ones, and are so read before them: a value that
+    is moved from the one to the other meanwhile is then seen in one place at least.
     """
     for kind in settings.__struct_fields__:
         accounts = getattr(settings, kind)
@@ -90,7 +90,7 @@ class Rereading:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         read: Callable[[str], str] = read_secret,
     ) -> None:
-        """Args: ``seconds`` between two looks; ``read`` is called in a thread."""
+        """Args: ``seconds`` between two looks; ``read`` is called in a thread, and raises as :func:`read_secret`."""
         self._watched = tuple(secrets)
         self._counted = metrics.secret_rereads
         self._seconds = seconds
@@ -112,19 +112,32 @@ class Rereading:
 
     async def look(self) -> None:
         """Looks at every file once."""
-        for field, secret in self._watched:
+        # All are read before any is replaced: a value that moves from the next to the present one is never nowhere.
+        found = await asyncio.to_thread(self._read_all)
+        for (field, secret), text in zip(self._watched, found, strict=True):
+            self._take(field, secret, text)
+
+    def _read_all(self) -> list[str | OSError | ValueError]:
+        found: list[str | OSError | ValueError] = []
+        for _, secret in self._watched:
             try:
-                text = await asyncio.to_thread(self._read, secret.reference.removeprefix(_FILE))
+                found.append(self._read(secret.reference.removeprefix(_FILE)))
             except (OSError, ValueError) as error:
-                self._keep(field, "unreadable", (error.strerror if isinstance(error, OSError) else "") or str(error))
-                continue
-            name = field.rpartition(".")[2]
-            if text == secret.reveal():
-                self._reported.pop(field, None)
-            elif rule := "" if name.startswith(_NEXT) and not text else broken_rule(name, text):
-                self._keep(field, "malformed", rule)
-            else:
-                self._replace(field, secret, text)
+                found.append(error)
+        return found
+
+    def _take(self, field: str, secret: Secret, text: str | OSError | ValueError) -> None:
+        name = field.rpartition(".")[2]
+        if isinstance(text, OSError):
+            self._keep(field, "unreadable", text.strerror or type(text).__name__)
+        elif isinstance(text, ValueError):
+            self._keep(field, "unreadable", str(text))
+        elif text == secret.reveal():
+            self._reported.pop(field, None)
+        elif rule := "" if name.startswith(_NEXT) and not text else broken_rule(name, text):
+            self._keep(field, "malformed", rule)
+        else:
+            self._replace(field, secret, text)
 
     def _replace(self, field: str, secret: Secret, text: str) -> None:
         secret.replace(text)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from adapter.access_token import RETRY_SECONDS
 from adapter.api import Sent, WeComApi
 from adapter.api_errors import (
     ContentRefused,
@@ -92,7 +93,7 @@ class Api:
 
 
 @asynccontextmanager
-async def connected(request_seconds: float = 5.0) -> AsyncIterator[Api]:
+async def connected(request_seconds: float = 5.0, secret: Secret | None = None) -> AsyncIterator[Api]:
     platform, clock, registry = Platform(), Clock(), CollectorRegistry()
     application = web.Application()
     application.add_routes(
@@ -106,7 +107,7 @@ async def connected(request_seconds: float = 5.0) -> AsyncIterator[Api]:
             session,
             base=f"http://127.0.0.1:{runner.addresses[0][1]}",
             corp_id="ww1",
-            secret=Secret("the-secret-of-the-app"),
+            secret=secret or Secret("the-secret-of-the-app"),
             metrics=Metrics(registry),
             request_seconds=request_seconds,
             clock=clock,
@@ -134,7 +135,8 @@ async def test_fifty_sends_at_once_share_a_wrong_secret_and_do_not_ask_again() -
         with pytest.raises(CredentialRefused) as refused:
             await wecom.send()
         assert wecom.platform.token_calls == 1
-        assert refused.value.retry_after == pytest.approx(120, abs=1)
+        # Coming back is free while WeCom is not asked, and finds a secret that was replaced.
+        assert refused.value.retry_after == RETRY_SECONDS
 
 
 async def test_a_wrong_secret_is_tried_again_after_minutes_that_double() -> None:
@@ -149,6 +151,24 @@ async def test_a_wrong_secret_is_tried_again_after_minutes_that_double() -> None
                 calls.append(second)
         assert calls == [0, 120, 360]
         assert wecom.platform.bodies
+
+
+async def test_a_secret_that_was_replaced_is_tried_at_once() -> None:
+    secret = Secret("the-old-secret")
+    async with connected(secret=secret) as wecom:
+        wecom.platform.token_answers.extend([{"errcode": 40001}] * 2)
+        for _ in range(3):
+            with pytest.raises(CredentialRefused):
+                await wecom.send()
+        assert wecom.platform.token_calls == 1
+        secret.replace("a-wrong-one")
+        for _ in range(3):
+            with pytest.raises(CredentialRefused):
+                await wecom.send()
+        assert wecom.platform.token_calls == 2
+        secret.replace("the-right-one")
+        assert await wecom.send()
+        assert wecom.platform.token_calls == 3
 
 
 @pytest.mark.parametrize("code", [40014, 42001, 40001, 41001])

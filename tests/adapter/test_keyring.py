@@ -208,26 +208,31 @@ async def test_no_order_of_writing_and_looking_closes_the_door(files: Files) -> 
     assert not opens(files.keyring, *OLD)
 
 
-async def test_a_look_between_two_writings_finds_the_value_in_one_place(files: Files, tmp_path: Path) -> None:
-    """The value moves from next to present while the files are being read, after each of the reads."""
+async def test_a_value_that_moves_while_it_is_looked_for_is_never_nowhere(tmp_path: Path) -> None:
+    """From next to present, after each of the reads of a look; and callbacks come all the while."""
     for moved_after in range(7):
         folder = tmp_path / str(moved_after)
         folder.mkdir()
         moving = Files(folder)
         moving.put(next_token=NEW[0], next_key=NEW[1])
         await moving.rereading.look()
-        reads = 0
+        reads: list[str] = []
 
-        def read(path: str, moving: Files = moving, moved_after: int = moved_after) -> str:
-            nonlocal reads
-            if reads == moved_after:
+        def read(path: str, moving: Files = moving, moved_after: int = moved_after, reads: list[str] = reads) -> str:
+            if len(reads) == moved_after:
                 moving.put(token=NEW[0], key=NEW[1])
                 moving.put(next_token="", next_key="")
-            reads += 1
+            reads.append(path)
             return Path(path).read_text(encoding="utf-8").strip()
 
-        await Rereading(watched(moving.settings), Metrics(CollectorRegistry()), read=read).look()
+        rereading = Rereading(watched(moving.settings), Metrics(CollectorRegistry()), read=read)
+        looking = asyncio.create_task(rereading.look())
+        while not looking.done():
+            assert opens(moving.keyring, *NEW)
+            await asyncio.sleep(0)
+        await looking
         assert opens(moving.keyring, *NEW)
+        assert len(reads) == 6
 
 
 async def test_the_task_looks_again_and_again_and_only_where_there_are_files(files: Files) -> None:
