@@ -1,10 +1,11 @@
-"""``python -m adapter --config FILE [--check]``."""
+"""``python -m adapter --config FILE [--check | --recall ACCOUNT/MSGID]``."""
 
 import sys
 
 from adapter.app import plan, serve
+from adapter.recall import recall
 from adapter.settings import Settings
-from program.run import Program, run
+from program.run import Errand, Program, run
 
 PROGRAM = Program(
     name="adapter",
@@ -14,6 +15,15 @@ PROGRAM = Program(
     log=lambda settings: settings.log,
     plan=plan,
     serve=serve,
+    errands=(
+        Errand(
+            flag="--recall",
+            metavar="ACCOUNT/MSGID",
+            help="take back a message that an application sent in the last 24 hours, from everybody who got it, and "
+            "end; the log names it (message_sent)",
+            run=recall,
+        ),
+    ),
 )
 
 if __name__ == "__main__":

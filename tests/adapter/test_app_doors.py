@@ -11,6 +11,7 @@ import pytest
 from adapter.app import running
 from adapter.app_messages import MESSAGE_TYPE
 from adapter.cards import CARD_TYPE
+from adapter.recall import recall
 from adapter.settings import (
     AppSettings,
     ListenSettings,
@@ -19,6 +20,8 @@ from adapter.settings import (
     Settings,
     WeComSettings,
 )
+from program.run import CannotStart
+from program.settings import SettingsError
 from simulator.app import Simulator
 from simulator.chats import Bubble
 from simulator.rules import Rules
@@ -263,3 +266,18 @@ async def test_a_broken_message_in_wecoms_own_json_is_undeliverable() -> None:
         assert await delivered(client, turn) == Turn.UNDELIVERABLE
         assert fake.results[-1].detail.startswith("message.news.articles: ")
         assert sim.replies("lina", "app") == []
+
+
+async def test_an_operator_takes_a_message_back() -> None:
+    async with stack() as (sim, fake), ConversationClient(fake.target) as client:
+        turn = await client.push(ACCOUNT, "发错了", recipient="@all")
+        assert await delivered(client, turn) == Turn.DELIVERED
+        settings, [first, *_] = settings_for(sim, fake, {}), sim.replies("lina", "app")
+        assert await recall(settings, f"assistant/{first.msg_id}") == f"assistant/{first.msg_id}: taken back"
+        assert all(bubble.recalled for person in sim.corp.people for bubble in sim.replies(person, "app"))
+        with pytest.raises(CannotStart, match="no such message"):
+            await recall(settings, "assistant/unknown")
+        with pytest.raises(CannotStart, match="ACCOUNT/MSGID"):
+            await recall(settings, None)
+        with pytest.raises(SettingsError, match=r"apps\.other"):
+            await recall(settings, "other/1")
