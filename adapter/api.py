@@ -5,6 +5,7 @@ a second; a fresh token once; everything slower is the delivery's.
 """
 
 import asyncio
+import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
@@ -14,7 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from adapter.access_token import AccessToken, FreshToken
+from adapter.access_token import RETRY_SECONDS, AccessToken, FreshToken
 from adapter.api_errors import (
     BUSY_CODES,
     TOKEN_CODES,
@@ -42,6 +43,7 @@ _JSON: Final = "application/json; charset=utf-8"
 _MEDIA_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=4.0)
 """Of a download, whose total is the caller's; an answer that goes silent has no more to say."""
 _UPLOAD_SECONDS: Final = 60.0
+_LONG_BODY: Final = 256 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _TOO_LARGE_CODES: Final = frozenset({830002, 45001})
 _SENDS: Final = frozenset({"message/send", "appchat/send"})
@@ -290,7 +292,7 @@ class WeComApi:
             if isinstance(refused, SlowDown):
                 raise
             # Whatever else gettoken says no with is a matter of settings: never try again soon.
-            raise CredentialRefused(refused.code, "gettoken", 60.0) from None
+            raise CredentialRefused(refused.code, "gettoken", RETRY_SECONDS) from None
         except WeComUnreachable:
             self._metrics.token_refreshes.labels("unreachable").inc()
             raise
@@ -343,7 +345,8 @@ class WeComApi:
             async with self._session.request(
                 method,
                 address(call, tuple(query.items())),
-                data=body,
+                # As a stream where it is long: what is written piece by piece lets others have their turn.
+                data=io.BytesIO(body) if body is not None and len(body) > _LONG_BODY else body,
                 headers={"Content-Type": content_type} if body is not None else None,
                 timeout=self._timeout if seconds is None else aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
