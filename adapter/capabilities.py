@@ -1,6 +1,6 @@
 """What each door of WeCom shows: the one table that texts are degraded and files are chosen by. Pure.
 
-``docs/media.md`` is made from it. Bytes are of UTF-8 before any encoding.
+``docs/doors.md`` is made from it. Bytes are of UTF-8 before any encoding.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ DOORS: Final[Mapping[str, Door]] = {
         code=True,
         cards=True,
         files={**_UPLOADED, "image": Files(10 * MIB, _PICTURES | {"image/gif"})},
-        note="Files and cards are messages of their own after the text.",
+        note="Files and cards are messages of their own.",
         source="DOC 101463",
     ),
     "bot_callback": Door(

@@ -1,7 +1,8 @@
 """Writes the reference pages from the definitions that the programs themselves use.
 
 `docs/configuration.md` from the settings, `docs/errors.md` from the contract,
-`docs/metrics.md` from the metric catalogues, `docs/models.md` from the presets. `--check` fails when a page is stale.
+`docs/metrics.md` from the metric catalogues, `docs/models.md` from the presets, `docs/doors.md` from the table of what
+each door shows. `--check` fails when a page is stale.
 """
 
 import argparse
@@ -120,7 +121,20 @@ def models() -> str:
     return page(GENERATED)
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors, "metrics.md": metrics, "models.md": models}
+def doors() -> str:
+    """What each door of WeCom shows."""
+    from tools.doors_page import doors as page
+
+    return page(GENERATED)
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "doors.md": doors,
+    "errors.md": errors,
+    "metrics.md": metrics,
+    "models.md": models,
+}
 
 
 def main() -> int:
