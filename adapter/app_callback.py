@@ -28,9 +28,16 @@ log = structlog.get_logger()
 
 PATH: Final = "/wecom/app/{account}"
 
+_NOT_ALLOWED: Final = "没有权限"
+"""On a button that somebody touched who may not use the application."""
+
 
 async def _say_nothing(_person: str) -> str:
     return ""
+
+
+def _pass_over(_change_type: str, _user: str) -> None:
+    return
 
 
 class AppAccount(NamedTuple):
@@ -42,6 +49,8 @@ class AppAccount(NamedTuple):
     """What the assistant says to a person who opens the chat; empty for silence. Raises ``WeConverseError``."""
     menu: Mapping[str, str] = {}
     """What a person says by touching an entry of the application's menu, by its key."""
+    directory_changed: Callable[[str, str], None] = _pass_over
+    """Hears what changed in the address book: the ``ChangeType``, and the UserID where it is about a member."""
 
 
 class AppDoor:
@@ -92,7 +101,7 @@ class AppDoor:
             reply = await self._replied(name, account, message)
         except NotAllowed as refused:
             self._refused.inc()
-            reply = passive.text(refused.sentence) if refused.sentence else None
+            reply = _refusal(message, refused.sentence)
         except Undecided as undecided:
             reply = self._undecided(name, message, opened, undecided.sentence)
         if reply is None:
@@ -111,6 +120,8 @@ class AppDoor:
                 return await self._greeting(name, account, message.from_user, event_id)
             case Silence():
                 self._silence.inc()
+                if message.event == "change_contact":
+                    account.directory_changed(message.fields.get("ChangeType", ""), message.fields.get("UserID", ""))
         return None
 
     def _undecided(self, name: str, message: AppMessage, opened: Opened, sentence: str) -> AppMessage:
@@ -152,3 +163,11 @@ class AppDoor:
         if account is None:
             raise Rejected(404, "account")
         return account
+
+
+def _refusal(message: AppMessage, sentence: str) -> AppMessage | None:
+    """How somebody is told who may not use the application; whom nothing is to be said to, is told nothing."""
+    if not sentence:
+        return None
+    # What answers a touched card can only change the card (DOC 90241).
+    return passive.update_button(_NOT_ALLOWED) if message.event == "template_card_event" else passive.text(sentence)

@@ -13,6 +13,7 @@ from adapter.app_messages import MESSAGE_TYPE
 from adapter.cards import CARD_TYPE
 from adapter.recall import recall
 from adapter.settings import (
+    AccessRule,
     AppSettings,
     ListenSettings,
     OperationsSettings,
@@ -165,6 +166,22 @@ async def test_a_card_is_shown_touched_and_shows_the_choice() -> None:
         sim.touch_card("lina", card, "我要退款")
         assert (await seen(sim, 3))[2] == "echo 我要退款"
         await sim.wait_for(lambda: card.content is not None and card.content["replaced"] == "已选择：我要退款")
+
+
+async def test_who_may_not_use_it_is_told_so_at_once() -> None:
+    rule = AccessRule(members=("zhangwei",))
+    async with (
+        stack(access=(rule,), refusal="请联系管理员。") as (sim, fake),
+        ConversationClient(fake.target) as client,
+    ):
+        await client.push(ACCOUNT, Content(parts=[part(BUTTONS)]), recipient="user:lina")
+        [card] = await bubbles(sim, 1)
+        sim.touch_menu("lina", "请假")
+        assert (await seen(sim, 2))[1] == "请联系管理员。"
+        sim.touch_card("lina", card, "我要退款")
+        await sim.wait_for(lambda: card.content is not None and card.content["replaced"] == "没有权限")
+        sim.touch_menu("zhangwei", "请假")
+        assert await seen(sim, 1, "zhangwei") == ["echo 我想请假"]
 
 
 @pytest.mark.parametrize("flaw", ["shape", "platform", "cards off"])
