@@ -30,7 +30,7 @@ class Metrics:
             "messages_total", "Messages of people, by door and by what became of them.", "door", "result"
         )
         self.media_fetches = counter(
-            "media_fetches_total", "Pictures, recordings and files of messages, by what became of fetching them.", "result"
+            "media_fetches_total", "Attachments of messages, by what became of fetching them.", "result"
         )
         self.sends = counter("sends_total", "Messages to people, by door and result.", "door", "result")
         self.send_seconds = Histogram(
