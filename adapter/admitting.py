@@ -51,3 +51,9 @@ def access_to(shared: Shared, name: str, account: AppSettings | BotSettings | Ca
         assistant=account.assistant,
         refusal=account.refusal,
     )
+
+
+def directory_changed(shared: Shared, change_type: str, user: str) -> None:
+    """Has asked anew what an application heard that it changed: the address book is the same for all of them."""
+    for directory in set(shared.directories.values()):
+        directory.changed(change_type, user)

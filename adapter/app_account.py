@@ -1,10 +1,12 @@
 """Makes self-built applications from their settings."""
 
+from functools import partial
+
 from aiohttp import web
 
 from adapter.account import Account, Shared
 from adapter.admission import Admission
-from adapter.admitting import access_to
+from adapter.admitting import access_to, directory_changed
 from adapter.api_errors import ContentRefused
 from adapter.app_callback import AppAccount, AppDoor
 from adapter.app_courier import AppCourier
@@ -68,6 +70,7 @@ def _called(shared: Shared, name: str, app: AppSettings) -> AppAccount:
         Admission(access, whole),
         greeting(shared.client, access),
         app.menu,
+        partial(directory_changed, shared),
     )
 
 

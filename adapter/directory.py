@@ -31,7 +31,7 @@ _AT_A_TIME: Final = 16
 _MOST_UNDER_WAY: Final = 512
 """Things that may be asked about at a time; for more nobody could say an answer in time."""
 _AGAIN_SECONDS: Final = 10.0
-"""After a failure, how long the last good answer is used before WeCom is asked again."""
+"""Between two questions for the same thing, after a failure or a change that was told: the last good answer counts."""
 _LONGEST_PAUSE: Final = 60.0
 """A minute is the shortest window of 45009, and what an operator mends shall count soon after."""
 _MOST_TAGS: Final = 1000
@@ -308,9 +308,16 @@ class _Shelf(Generic[K, V]):
         return self._last_good(key)
 
     def doubt(self, key: K | None = None) -> None:
-        """Has an answer, or all of them, asked for anew; until that succeeds it still counts as the last good one."""
-        for one in list(self._known) if key is None else [key] if key in self._known else []:
-            self._known[one] = self._known[one]._replace(fresh_until=-math.inf)
+        """Has an answer, or all of them, asked for anew; until that succeeds it still counts as the last good one.
+
+        Not sooner than ten seconds after it was read: changes come in thousands when a
+        department is imported.
+        """
+        for one in list(self._known) if key is None else [key]:
+            known = self._known.get(one)
+            if known is not None:
+                until = min(known.fresh_until, known.at + _AGAIN_SECONDS)
+                self._known[one] = known._replace(fresh_until=until)
 
     def _take_off(self, key: K) -> "asyncio.Task[V]":
         flight = self._flights[key] = self._asking.start(self._call, lambda: self._fetch(key))

@@ -1,17 +1,25 @@
 """What the doors do with who may not, and with whom nobody can say."""
 
+import time
 from collections.abc import Callable
 
+import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from adapter.admission import NotAllowed, Undecided
+from adapter.app_callback import AppAccount, AppDoor
 from adapter.backoff import Backoff
 from adapter.bot_inbox import BotInbox
+from adapter.crypto import Envelope
+from adapter.gate import Gate
 from adapter.last_delivery import LastDelivery
+from adapter.listening import listening
 from adapter.metrics import Metrics
 from adapter.translate import Address, Incoming
+from adapter.wire import AppMessage, envelope_xml, message_xml
 from weconverse.v1.conversation_pb2 import Content, Sender
 
 
@@ -124,3 +132,31 @@ def test_messages_are_counted_apart_and_forgotten_after_a_while() -> None:
     assert is_it("a", "m")
     now = 61.0
     assert not is_it("a", "n")
+
+
+# --- what an application hears of the address book ------------------------------------------
+
+
+async def test_a_change_of_the_address_book_is_handed_on() -> None:
+    heard: list[tuple[str, str]] = []
+
+    async def submit(_message: Incoming, _seconds: float) -> None:
+        raise AssertionError("nobody wrote")
+
+    envelope = Envelope("Token", "A" * 43, "ww1")
+    account = AppAccount(envelope, submit, directory_changed=lambda change, user: heard.append((change, user)))
+    metrics = Metrics(CollectorRegistry())
+    application = web.Application()
+    application.add_routes(AppDoor({"assistant": account}, Gate(metrics), metrics).routes())
+    limits = {"keepalive_seconds": 1.0, "drain_seconds": 0.1, "max_connections": 10}
+    async with listening(application, "127.0.0.1:0", **limits) as port, aiohttp.ClientSession() as session:
+        for fields in ({"ChangeType": "delete_user", "UserID": "ChenJie"}, {"ChangeType": "create_party", "Id": "7"}):
+            message = AppMessage(
+                from_user="sys", create_time=1, msg_type="event", event="change_contact", fields=fields
+            )
+            sealed = envelope.seal(message_xml(message), str(int(time.time())), "n")
+            query = {"msg_signature": sealed.msg_signature, "timestamp": sealed.timestamp, "nonce": sealed.nonce}
+            url, body = f"http://127.0.0.1:{port.number}/wecom/app/assistant", envelope_xml(sealed, "ww1", "1")
+            async with session.post(url, params=query, data=body) as answer:
+                assert (answer.status, await answer.read()) == (200, b"")
+    assert heard == [("delete_user", "ChenJie"), ("create_party", "")]
