@@ -121,7 +121,9 @@ class Uploads:
         kind = kind_for(self._files, file.mime_type, len(file.data), voice_seconds=seconds)
         if kind is None:
             raise NotSendable(f"{len(file.data)} bytes of {file.mime_type} are not what this door takes")
-        key = hashlib.blake2b(file.data, digest_size=16, key=f"{kind} {file.name}".encode()[:64]).digest()
+        digest = hashlib.blake2b(f"{kind}/{file.name}/".encode(), digest_size=16)
+        digest.update(file.data)
+        key = digest.digest()
         media_id = self._known.get(key)
         if media_id is None:
             media_id = self._known[key] = await self._put_up(kind, file.name, file.data)

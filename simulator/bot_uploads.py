@@ -84,7 +84,7 @@ class Uploads:
             raise Refused(40058, "md5 does not match")
         media_id = self._store.put(upload.kind, upload.name, data)
         self._open.pop(str(body.get("upload_id")))
-        return {"type": upload.kind, "media_id": media_id, "created_at": int(self._corp.now)}
+        return {"type": upload.kind, "media_id": media_id, "created_at": str(int(self._corp.now))}
 
     def _named(self, body: Mapping[str, Any]) -> _Upload:
         upload = self._open.get(str(body.get("upload_id", "")), self._corp.now)

@@ -28,5 +28,17 @@ client.on("message.text", async (frame) => {
     say("refused", { errcode: error.errcode });
   }
 });
+client.on("message.file", async (frame) => {
+  // Opens the file and sends it back: what arrives at the person went down and up through the SDK.
+  try {
+    const { url, aeskey } = frame.body.file;
+    const { buffer, filename } = await client.downloadFile(url, aeskey);
+    const { media_id } = await client.uploadMedia(buffer, { type: "file", filename });
+    const ack = await client.replyMedia(frame, "file", media_id);
+    say("returned", { filename, size: buffer.length, errcode: ack.errcode });
+  } catch (error) {
+    say("refused", { errcode: error.errcode, message: String(error && error.message) });
+  }
+});
 client.connect();
 process.stdin.on("end", () => { client.disconnect(); process.exit(0); }).resume();

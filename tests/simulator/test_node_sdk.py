@@ -129,3 +129,15 @@ async def test_it_comes_back_after_a_cut(sdk, simulator):
         await bot.expect("authenticated")
         await sim.write_to_bot("lina", "还在吗")
         await bot.expect("replied")
+
+
+async def test_a_file_goes_down_and_up_again(sdk, simulator):
+    data = bytes(range(256)) * 6000  # three pieces of an upload
+    async with simulator() as sim, client(sdk, sim) as bot:
+        await bot.expect("authenticated")
+        sim.send_media_to_bot("lina", ("file", "报告 1&2.bin", data))
+        returned = await bot.expect("returned")
+        assert (returned["filename"], returned["size"], returned["errcode"]) == ("报告 1&2.bin", len(data), 0)
+        (bubble,) = sim.replies("lina", "bot")
+        assert (bubble.content["kind"], bubble.content["name"]) == ("file", "报告 1&2.bin")
+        assert sim.media.get(bubble.content["url"].rpartition("/")[2]).data == data
