@@ -68,6 +68,9 @@ def test_check_prints_the_plan_and_no_secret(tmp_path: Path, capsys: pytest.Capt
         (("[apps", "[operations]\naddress = 'nowhere'\n[apps"), "operations.address"),
         (("[apps", "[wecom]\napi_base = 'ftp://x'\n[apps"), "wecom.api_base"),
         (("[apps", "[server]\nkey_file = 'x'\n[apps"), "server.key_file"),
+        (("[apps", "[media]\nprivate_networks = ['10.1.2.3/16']\n[apps"), "media.private_networks[0]"),
+        (("[apps", "[media]\ninsecure_http = true\n[apps"), "media.insecure_http"),
+        (("[apps", "[media]\nmax_bytes = 30000000\n[apps"), "media.max_bytes"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], field: str) -> None:

@@ -109,6 +109,16 @@ def test_other_kinds_are_handed_on_to_be_answered(message: AppMessage, expected:
     assert media(incoming(from_app_message("hr", message)).content) == [expected]
 
 
+@pytest.mark.parametrize("kind", ["image", "voice", "video", "file"])
+def test_what_belongs_to_a_message_of_an_application_is_to_be_fetched(kind: str) -> None:
+    fields = {"MediaId": "m1", "PicUrl": "https://p/x", "FileName": "报告.pdf"}
+    one = incoming(from_app_message("hr", app(kind, fields=fields)))
+    (attachment,) = one.attachments
+    assert (attachment.part, attachment.kind, attachment.media_id, attachment.url) == (0, kind, "m1", "")
+    # Beside the bytes an address would only make a redelivery look like another message.
+    assert media(one.content)[0][1:] == ("", "报告.pdf")
+
+
 @pytest.mark.parametrize(
     "message",
     [
