@@ -1,5 +1,6 @@
 """Who may use an account, and which assistant they get: the rules of the settings, asked in their order."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -9,6 +10,10 @@ from adapter.settings import AccessRule
 
 UNDECIDED: Final = "暂时无法确认您的权限，请稍后再试。"
 """When nobody could say in time whether a person may."""
+
+
+_DECIDE_SECONDS: Final = 2.5
+"""WeCom waits for five, and something has to be done with the decision."""
 
 
 class Allowed(NamedTuple):
@@ -56,15 +61,20 @@ class Access:
         self._assistant = assistant
         self._refusal = refusal
 
-    async def decide(self, user: str) -> Decision:
-        """What the first rule says that the person is in.
+    async def decide(self, user: str, seconds: float = _DECIDE_SECONDS) -> Decision:
+        """What the first rule says that the person is in; ``Unknown`` when that takes longer than ``seconds``.
 
         Where nobody can say whether the person is in a rule, the rules after it are not
         asked: an earlier one may name another assistant.
         """
         if not self._rules:
             return Allowed(self._assistant)
-        decision = await self._decided(user)
+        decision: Decision
+        try:
+            async with asyncio.timeout(seconds):
+                decision = await self._decided(user)
+        except TimeoutError:
+            decision = Unknown(UNDECIDED)
         self._counted[type(decision)].inc()
         return decision
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from adapter.access import Access, Allowed, Decision, Refused
+from adapter.access import Access, Allowed, Refused
 from adapter.recently_sent import MemberPace
 from adapter.taking import Submit
 from adapter.translate import Incoming, read_address
@@ -12,6 +12,10 @@ from adapter.translate import Incoming, read_address
 REFUSALS_PER_MINUTE: Final = 3
 REFUSALS_PER_HOUR: Final = 20
 """Refusals that one person is told: who goes on writing knows by then, and bubbles are limited."""
+
+
+_SHARE: Final = 0.7
+"""Of the time for handing over that the decision may take; its answer is nearly always at hand."""
 
 
 class NotAllowed(Exception):
@@ -53,17 +57,13 @@ class Admission:
             WeConverseError: as ``submit``.
         """
         user = read_address(incoming.address).user
-        match await self._access.decide(user):
+        match await self._access.decide(user, seconds * _SHARE):
             case Allowed(assistant):
                 await self._submit(msgspec.structs.replace(incoming, assistant=assistant), seconds)
             case Refused(sentence):
                 raise NotAllowed(self._at_pace(user, sentence))
             case unknown:
                 raise Undecided(unknown.sentence)
-
-    async def decide(self, user: str) -> Decision:
-        """Whether somebody may, for what is no message."""
-        return await self._access.decide(user)
 
     def _at_pace(self, user: str, sentence: str) -> str:
         if self._pace.wait(user) > 0:

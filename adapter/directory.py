@@ -121,7 +121,7 @@ class Directory:
         fresh_seconds: float = 3600.0,
         stale_seconds: float = 86400.0,
         unknown_seconds: float = 300.0,
-        request_seconds: float = 3.0,
+        request_seconds: float = 1.0,
         max_members: int = 50_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -148,7 +148,9 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     instance: Annotated[
         str, Meta(description="The name of this instance in logs. Empty: host name and process number.", max_length=64)
     ] = ""
-    max_open: Annotated[int, Meta(description="Deliveries under way at a time, for each account.", ge=1, le=1000)] = 1000
+    max_open: Annotated[int, Meta(description="Deliveries under way at a time, for each account.", ge=1, le=1000)] = (
+        1000
+    )
     reconnect_seconds: Annotated[
         float, Meta(description="The longest pause before attaching to the service again, in seconds.", gt=0)
     ] = 5.0
@@ -244,8 +246,13 @@ class DirectorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
         float, Meta(description="Seconds for which it is remembered that somebody is not in the directory.", gt=0)
     ] = 300.0
     request_seconds: Annotated[
-        float, Meta(description="Seconds a message waits for one look into the directory.", gt=0, le=60)
-    ] = 3.0
+        float,
+        Meta(
+            description="Seconds a message waits for one look into the directory; then what is remembered counts. A decision takes two looks at most, and WeCom waits for 5 seconds in all.",
+            gt=0,
+            le=2,
+        ),
+    ] = 1.0
     max_members: Annotated[
         int, Meta(description="Members that are remembered at a time; the longest unused go first.", ge=1)
     ] = 50_000

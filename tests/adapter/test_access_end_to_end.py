@@ -26,6 +26,7 @@ from adapter.settings import (
 )
 from program.secret import Secret
 from simulator.app import Simulator
+from simulator.faults import Switch
 from simulator.journal import Kind
 from simulator.rules import Rules
 from simulator.settings import DepartmentSettings, PersonSettings, TagSettings
@@ -99,7 +100,8 @@ async def stack(
     secret: Secret | None = None,
     bot_secret: Secret | None = None,
     sources: SourcesSettings | None = None,
-    request_seconds: float = 3.0,
+    request_seconds: float = 1.0,
+    submit_seconds: float = 3.5,
 ) -> AsyncIterator[Stack]:
     def script(request):  # type: ignore[no-untyped-def]  # the fake's own type
         return f"echo {request.input.parts[0].text}"
@@ -109,7 +111,7 @@ async def stack(
         keys: dict[str, object] = {"token": its_app.token, "encoding_aes_key": its_app.encoding_aes_key}
         settings = Settings(
             server=ServerSettings(target=fake.target),
-            listen=ListenSettings(address="127.0.0.1:0", drain_seconds=0.5),
+            listen=ListenSettings(address="127.0.0.1:0", drain_seconds=0.5, submit_seconds=submit_seconds),
             operations=OperationsSettings(address="127.0.0.1:0"),
             wecom=WeComSettings(api_base=sim.rest_base, socket_base=sim.socket_base),
             secrets=SecretsSettings(reread_seconds=0.1),
@@ -216,9 +218,10 @@ async def test_while_nobody_can_say_the_messages_of_a_bot_wait_in_order() -> Non
         assert await wecom.measured('access_total{account="helper",result="unknown"}') >= 1
 
 
-async def test_when_nobody_could_say_until_wecom_gives_up_the_person_is_told() -> None:
-    async with stack([DEVELOPERS], request_seconds=0.2) as wecom:
-        wecom.sim.faults.set("directory_limited")
+@pytest.mark.parametrize("fault", ["directory_limited", "rest_slow"])
+async def test_when_nobody_could_say_until_wecom_gives_up_the_person_is_told(fault: str) -> None:
+    async with stack([DEVELOPERS], submit_seconds=0.3) as wecom:
+        wecom.sim.faults.set(fault, Switch(seconds=10.0))
         await wecom.sim.write_to_app("chenjie", "你好")
         await wecom.told("chenjie", "app", UNDECIDED)
         failed = [entry.detail for entry in wecom.sim.journal.entries(Kind.FAILED)]
