@@ -38,6 +38,8 @@ def channel_options(target: str) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_time_ms", 30_000),
         # Without an answer for this long the connection counts as dead, and its calls fail.
         ("grpc.keepalive_timeout_ms", 10_000),
+        # The same, for pings: the core waits a minute for their answers, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", 10_000),
         # Also between calls, so that the first call after a pause does not find a dead connection.
         ("grpc.keepalive_permit_without_calls", 1),
         # As often as needed: the default stops after two pings until data flows, and a stream

@@ -13,6 +13,7 @@ MIN_PING_INTERVAL: Final = "grpc.http2.min_ping_interval_without_data_ms"
 PING_WITHOUT_CALLS: Final = "grpc.keepalive_permit_without_calls"
 PING_AFTER: Final = "grpc.keepalive_time_ms"
 PONG_WITHIN: Final = "grpc.keepalive_timeout_ms"
+PING_TIMEOUT: Final = "grpc.http2.ping_timeout_ms"
 MAX_PINGS_WITHOUT_DATA: Final = "grpc.http2.max_pings_without_data"
 MAX_CONNECTION_AGE: Final = "grpc.max_connection_age_ms"
 MAX_CONNECTION_AGE_GRACE: Final = "grpc.max_connection_age_grace_ms"
@@ -40,6 +41,8 @@ def server_options(longest_turn_seconds: float) -> list[tuple[str, int]]:
         # connection counts as dead: after 15 s at the latest, not after two hours, so that another takes over.
         (PING_AFTER, 10_000),
         (PONG_WITHIN, 5_000),
+        # The core waits a minute for the answer to a ping, whatever the line above says.
+        (PING_TIMEOUT, 5_000),
         # However long a stream is silent: the default stops after two pings.
         (MAX_PINGS_WITHOUT_DATA, 0),
         # After 30 minutes a client connects anew, so that servers added meanwhile get their share.

@@ -5,6 +5,7 @@ import contextlib
 import random
 import re
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +20,8 @@ from tests.journey.stack import Program, Stack, running_stack
 SETTLE_SECONDS = 60.0
 MOST_SECONDS = 3.0
 """What a take-over may last, from the kill to the new subscription."""
+FROZEN_SECONDS = 20.0
+"""The same for one that is still there and does nothing: the service pings it after 10 s and waits for 5."""
 
 _SUBSCRIBED = re.compile(r'^weconverse_adapter_socket_state\{account="helper"\} 2\.0$', re.MULTILINE)
 
@@ -81,6 +84,18 @@ async def _holder(session: aiohttp.ClientSession, adapters: list[Program]) -> Pr
         await asyncio.sleep(0.05)
 
 
+async def _freeze_the_holder(stack: Stack, seen: TakeOver) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        holder = await _holder(session, stack.adapters)
+        seen.begin()
+        holder.freeze()
+        try:
+            await stack.simulator.wait_for(lambda: seen.complete, 60)
+        finally:
+            holder.thaw()
+        await asyncio.sleep(3.0)  # what it had under way when it froze, it would send now
+
+
 async def _kill_the_holder(stack: Stack, kills: int, dice: random.Random, seen: TakeOver) -> None:
     timeout = aiohttp.ClientTimeout(total=2)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -98,14 +113,12 @@ def _spread(seconds: list[float]) -> str:
     return f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, longest {ordered[-1] * 1000:.0f} ms"
 
 
-@pytest.mark.chaos
-@pytest.mark.timeout(900)
-async def test_a_standby_takes_the_bot_over(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    long = request.config.getoption("--chaos-long", default=False)
-    seed = int(time.time()) if long else 5
-    kills = 100 if long else 6
+async def _through(
+    folder: Path, seed: int, accident: Callable[[Stack, TakeOver, random.Random], Awaitable[None]]
+) -> tuple[TakeOver, int]:
+    """People write while an accident happens to the one of three adapters that has the bot. Nobody must notice."""
     dice = random.Random(seed)
-    async with running_stack(tmp_path, persons=8, seed=seed, adapters=3) as stack:
+    async with running_stack(folder, persons=8, seed=seed, adapters=3) as stack:
         sim = stack.simulator
         seen = TakeOver(sim)
         writers = [Writer(sim, person.id, "bot", 0.4, dice) for person in sim.settings.people]
@@ -113,7 +126,7 @@ async def test_a_standby_takes_the_bot_over(tmp_path: Path, request: pytest.Fixt
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
                 tasks.create_task(writer.write_until(stop))
-            await _kill_the_holder(stack, kills, dice, seen)
+            await accident(stack, seen, dice)
             stop.set()
         seen.close()
         with contextlib.suppress(TimeoutError):  # the tally says what is missing
@@ -121,10 +134,35 @@ async def test_a_standby_takes_the_bot_over(tmp_path: Path, request: pytest.Fixt
         tally = Tally()
         for writer in writers:
             writer.count(tally)
-        connected = sim.journal.entries(Kind.CONNECTED)
-    print(f"\nseed {seed}: {stack.kills} kills of the active one of three: {tally}")
+        connected = len(sim.journal.entries(Kind.CONNECTED))
+    print(f"\nseed {seed}: {len(seen.connected_after)} take-overs among three: {tally}")
     print(f"to the new subscription: {_spread(seen.connected_after)}")
     print(f"to the first frame of a reply: {_spread(seen.shown_after)}")
     assert tally.clean, str(tally)
+    return seen, connected
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+async def test_a_standby_takes_the_bot_over(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    long = request.config.getoption("--chaos-long", default=False)
+    kills = 100 if long else 6
+    seen, connected = await _through(
+        tmp_path,
+        int(time.time()) if long else 5,
+        lambda stack, seen, dice: _kill_the_holder(stack, kills, dice, seen),
+    )
     assert sorted(seen.connected_after)[int(kills * 0.99)] < MOST_SECONDS
-    assert len(connected) == kills + 1, "nobody took the bot from anybody who lived"
+    assert connected == kills + 1, "nobody took the bot from anybody who lived"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(120)
+async def test_a_frozen_adapter_loses_the_bot_and_wakes_as_a_standby(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--chaos-long", default=False):
+        pytest.skip("waits out a keepalive of fifteen seconds; make chaos does")
+    seen, connected = await _through(tmp_path, 3, lambda stack, seen, _: _freeze_the_holder(stack, seen))
+    assert seen.connected_after[0] < FROZEN_SECONDS
+    assert connected == 2, "who woke up did not take it back"

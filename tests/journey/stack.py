@@ -126,6 +126,16 @@ class Program:
             self.kills += 1
             os.kill(self._process.pid, signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """SIGSTOP: it is there, its connections stand, and it does nothing."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
     async def stop(self, seconds: float = 20.0) -> int:
         """SIGTERM; returns the exit code."""
         self._stopping = True
