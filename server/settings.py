@@ -88,10 +88,10 @@ class GrpcSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_large_mebibytes: Annotated[
         int,
         Meta(
-            description="Mebibytes that requests with files may have together while their calls last, before new ones are refused with `OVERLOADED`. The service takes three times as much for them.",
+            description="Mebibytes that requests with files may have together while their calls last, before new ones are refused with `OVERLOADED`. The service takes some four times as much for them.",
             ge=32,
         ),
-    ] = 256
+    ] = 128
 
 
 class OperationsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -203,10 +203,10 @@ class MemorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     max_prompt_tokens: Annotated[
         int,
         Meta(
-            description="Tokens, by estimate, that instructions, memory and question may take; older rounds are left out first.",
+            description="Tokens, by estimate, that instructions, memory and question may take; older rounds are left out first. With a document of `media.max_characters` in it a round takes up to 9000.",
             ge=64,
         ),
-    ] = 6000
+    ] = 20000
 
 
 class SemanticCacheSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -34,8 +34,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     MEDIA_NOT_SUPPORTED: _ErrorReason.ValueType  # 3
     """A media part cannot be read or is of a type no route accepts.
-    `INVALID_ARGUMENT`; never retry. Metadata: `mimeType`, and `missing` (a value
-    of `Media.Missing`) where that says why.
+    `INVALID_ARGUMENT`; never retry. Metadata: `mimeType`, and `missing` where a
+    value of that enumeration says why.
     """
     REQUEST_ID_REUSED: _ErrorReason.ValueType  # 4
     """The `request_id` was used before with another input. `INVALID_ARGUMENT`;
@@ -135,8 +135,8 @@ INPUT_TOO_LONG: ErrorReason.ValueType  # 2
 """
 MEDIA_NOT_SUPPORTED: ErrorReason.ValueType  # 3
 """A media part cannot be read or is of a type no route accepts.
-`INVALID_ARGUMENT`; never retry. Metadata: `mimeType`, and `missing` (a value
-of `Media.Missing`) where that says why.
+`INVALID_ARGUMENT`; never retry. Metadata: `mimeType`, and `missing` where a
+value of that enumeration says why.
 """
 REQUEST_ID_REUSED: ErrorReason.ValueType  # 4
 """The `request_id` was used before with another input. `INVALID_ARGUMENT`;

@@ -3,12 +3,13 @@
 gRPC receives a request whole before anybody is asked, and keeps it until its call ends: so
 those that are under way are counted, by their size, and one that would be too many is
 refused with ``OVERLOADED``, whereupon its memory is free again. Its caller comes back, and
-a channel's message stays with its platform meanwhile. A request takes about three times
-its size here: what came over the line, the message, and the bytes in it; reading it
-happens elsewhere (``server/media``), a few files at a time.
+a channel's message stays with its platform meanwhile. A request takes three to four times
+its size here: what came over the line, the message, the bytes in it, and what is worked out
+of them; reading happens elsewhere (``server/media``), a few files at a time.
 
 What this does not bound is what gRPC itself receives at the same moment. Python has no
-hold on that; callers are the company's own services, and each has its limits.
+hold on that; callers are the company's own services, and those that send files, such as the
+adapter, have a bound of their own on what they hold.
 """
 
 from typing import Any, Final
