@@ -95,9 +95,11 @@ class KfCourier:
         handing_over: HandingOver | None,
         longest_pause: float,
         max_waiting: int = 128,
+        file_above: int = 0,
     ) -> None:
         """Args: ``handing_over`` is ``None`` where no person can be brought in; ``longest_pause`` in seconds
-        between two attempts; at most ``max_waiting`` answers wait here for a message of their customer.
+        between two attempts; at most ``max_waiting`` answers wait here for a message of their customer;
+        ``file_above`` as for ``kf_render.messages``.
         """
         self._api = api
         self._uploads = uploads
@@ -110,6 +112,7 @@ class KfCourier:
         self._handing_over = handing_over
         self._longest_pause = longest_pause
         self._max_waiting = max_waiting
+        self._file_above = file_above
         self._waits = 0
 
     async def deliver(self, delivery: Delivery, record: Record) -> Outcome:
@@ -148,12 +151,15 @@ class KfCourier:
             # Decided once: another attempt must cut the reply at the same places.
             sending.progress = msgspec.structs.replace(sending.progress, room=await self._room(sending))
             await record(msgspec.json.encode(sending.progress))
-        said = messages(sending.delivery.ended_turn, sending.progress.room)
+        turn = sending.delivery.ended_turn
+        said = messages(turn, sending.progress.room, file_above=self._file_above)
         for number in range(sending.progress.sent, len(said)):
             await self._room(sending)
             await self._send(sending, number, said[number])
             sending.progress = msgspec.structs.replace(sending.progress, sent=number + 1)
-            if number + 1 < len(said):
+            # Behind the last one there is nothing to repeat, but where the customer is then given away: the
+            # next attempt could not send it again.
+            if number + 1 < len(said) or turn.finish_reason == Turn.HANDED_OFF:
                 await record(msgspec.json.encode(sending.progress))
 
     async def _room(self, sending: "_Sending") -> int:
@@ -199,18 +205,21 @@ class KfCourier:
     async def _try(self, sending: "_Sending", msgid: str, body: bytes) -> bool:
         """Sends one message; ``False`` when WeCom takes none until the customer writes again."""
         waited, tries = 0.0, 0
-        # The first message that this attempt sends may have been sent by the one before it.
-        suspect = sending.delivery.attempt > 1 and sending.is_first
+        # What an earlier attempt recorded may have been lost with it: any message may have been sent.
+        suspect = sending.delivery.attempt > 1
+        if suspect and sending.is_first:
+            self._suspects.inc()
         while True:
-            if suspect:
-                self._suspects.inc()
+            mark = self._ledger.mark(sending.to)
             try:
                 await self._api.send(body)
             except WeComError as error:
                 self._sends.labels("kf", _result(error)).inc()
                 tries += 1
                 if isinstance(error, WeComUnreachable):
-                    suspect = suspect or error.maybe_done
+                    if error.maybe_done and not suspect:
+                        suspect = True
+                        self._suspects.inc()
                     if tries >= _QUICK_TRIES:
                         raise
                     await asyncio.sleep(_QUICK_PAUSE)
@@ -220,7 +229,7 @@ class KfCourier:
                 elif suspect and came_through_before(error):
                     break
                 else:
-                    return await self._refused(sending, error)
+                    return await self._refused(sending, error, mark, suspect=suspect)
             else:
                 break
         sending.is_first = False
@@ -228,24 +237,27 @@ class KfCourier:
         self._ledger.sent(sending.to, sending.delivery.turn, msgid)
         return True
 
-    async def _refused(self, sending: "_Sending", error: WeComError) -> bool:
+    async def _refused(self, sending: "_Sending", error: WeComError, mark: int, *, suspect: bool) -> bool:
         """What a refusal means: wait for the customer (``False``), or an end."""
         code = code_of(error)
         if code in TOO_LATE:
             raise _CannotGo(Undeliverable(_TOO_LATE)) from None
         if code == EXHAUSTED:
-            self._ledger.exhausted(sending.to)
+            self._ledger.exhausted(sending.to, mark)
             return False
         if code not in NOT_OURS:
             raise error
         state = await self._api.state(sending.to)
         if state in (POOL, PERSON):
+            if suspect and sending.delivery.ended_turn.finish_reason == Turn.HANDED_OFF:
+                # An earlier attempt got as far as giving the customer away, which is behind the last message.
+                raise _CannotGo(Delivered()) from None
             # Somebody took the customer over by hand.
             if sending.conversation:
                 await self._service.hand_off(sending.conversation)
             raise _CannotGo(Undeliverable(_PERSON_HAS_IT)) from None
         # It is over. The customer's next message opens another one.
-        self._ledger.exhausted(sending.to)
+        self._ledger.exhausted(sending.to, mark)
         return False
 
     # --- people ------------------------------------------------------------------------------

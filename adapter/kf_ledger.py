@@ -24,6 +24,8 @@ _OWED_SECONDS: Final = 600.0
 
 class _Customer(msgspec.Struct):
     wrote_at: int = 0
+    messages: int = 0
+    """How many of theirs this instance has heard of."""
     sent: int = 0
     owed: dict[str, float] = msgspec.field(default_factory=dict)
     """Turns that are not answered yet, and since when."""
@@ -48,6 +50,7 @@ class Ledger:
         if at < known.wrote_at:
             return
         known.wrote_at = at
+        known.messages += 1
         known.sent = 0
         if (waiting := self._waiting.pop(customer, None)) is not None:
             waiting.set()
@@ -66,13 +69,24 @@ class Ledger:
         self._known(customer).owed.pop(turn, None)
 
     def sent(self, customer: Receiver, turn: str, msgid: str) -> None:
-        """Counts a message that may have reached the customer."""
+        """Counts a message that may have reached the customer; one that was sent again counts once."""
+        if msgid in self._messages:
+            return
         self._known(customer).sent += 1
         self._messages[msgid] = turn
 
-    def exhausted(self, customer: Receiver) -> None:
-        """Tells that WeCom takes no more until the customer writes again."""
-        self._known(customer).sent = MESSAGE_BUDGET
+    def mark(self, customer: Receiver) -> int:
+        """Changes with every message of the customer; for :meth:`exhausted`."""
+        return self._known(customer).messages
+
+    def exhausted(self, customer: Receiver, mark: int) -> None:
+        """Tells that WeCom takes no more until the customer writes again.
+
+        Args: ``mark`` of before WeCom was asked: if they wrote meanwhile, its refusal says nothing any more.
+        """
+        known = self._known(customer)
+        if known.messages == mark:
+            known.sent = MESSAGE_BUDGET
 
     def room(self, customer: Receiver, turn: str) -> int:
         """Messages that may be sent for a turn now; one is left for each other turn that is owed an answer."""
