@@ -78,6 +78,10 @@ _CONTENT: Final = (
     frozenset({40005, 40006, 40007, 40008, 40033, 40058, 40074, 44004, 45001, 45002, 45007, 45008, 82004, 85002}) | _CARD
 )
 _OPERATOR: Final = frozenset({40013, 40056, 40082, 45031, 48002, 50003, 60020, 301002})
+_CUSTOMER_SERVICE: Final = frozenset({48007, 95011, 95012, 95017})
+"""The application may not call customer service, or not for this account."""
+_CUSTOMER: Final = frozenset({40096, 95000, 95004})
+"""No such customer, or no such account of customer service (any more)."""
 
 _OPERATOR_WAIT: Final = 60.0
 
@@ -86,11 +90,11 @@ def refusal(code: int, call: str) -> RequestRefused:
     """The error for a code other than 0 out of ``call``."""
     if code in _SLOW_DOWN:
         return SlowDown(code, call, _SLOW_DOWN[code])
-    if code in _RECEIVER:
+    if code in _RECEIVER or code in _CUSTOMER:
         return ReceiverRefused(code, call)
     if code in _CONTENT:
         return ContentRefused(code, call)
-    if code in _OPERATOR or code in TOKEN_CODES:
+    if code in _OPERATOR or code in _CUSTOMER_SERVICE or code in TOKEN_CODES:
         return CredentialRefused(code, call, _OPERATOR_WAIT)
     # An unknown code may be new and passing: trying again later loses nothing, giving up would.
     return RequestRefused(code, call, 5.0)
