@@ -226,8 +226,10 @@ class Bot:
         else:
             look, text = self._read(body)
             content = self._content(body)
+            rated = feedback_id(_inner(body, str(msgtype)))
             self._admit(push.conversation)
-            self._post(push.conversation, look, text, answers=push.msg_id, content=content)
+            bubble = self._post(push.conversation, look, text, answers=push.msg_id, content=content)
+            bubble.feedback_id = rated
         self._replied(push)
 
     def _read(self, body: Mapping[str, Any]) -> tuple[Look, str]:

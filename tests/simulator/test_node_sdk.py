@@ -4,6 +4,7 @@ It is installed once into ``.cache``; without npm, or without a registry, the te
 """
 
 import asyncio
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from simulator.rules import Rules
 
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / ".cache" / "node-referee"
@@ -141,3 +144,40 @@ async def test_a_file_goes_down_and_up_again(sdk, simulator):
         (bubble,) = sim.replies("lina", "bot")
         assert (bubble.content["kind"], bubble.content["name"]) == ("file", "报告 1&2.bin")
         assert sim.media.get(bubble.content["url"].rpartition("/")[2]).data == data
+
+
+async def test_cards_updates_and_ratings(sdk, simulator):
+    async with simulator(Rules(streams_with_card=True)) as sim, client(sdk, sim) as bot:
+        await bot.expect("authenticated")
+        await sim.write_to_bot("lina", "卡片")
+        assert (await bot.expect("carded"))["errcode"] == 0
+        (bubble,) = sim.replies("lina", "bot")
+        assert bubble.feedback_id == "rate-card"
+        sim.touch_bot_card("lina", bubble, "转人工")
+        assert (await bot.expect("updated"))["errcode"] == 0
+        assert (bubble.text, bubble.content["replaced"]) == ("已选择", "已选择")
+        await sim.write_to_bot("lina", "流式卡片")
+        await bot.expect("carded")
+        _, stream, card = sim.replies("lina", "bot")
+        assert (stream.text, stream.finished, card.look) == ("一二", True, "card")
+        sim.rate("lina", stream, 2, (1, 4), "答非所问")
+        assert (await bot.expect("rated"))["feedback"] == {
+            "id": "rate-me", "type": 2, "content": "答非所问", "inaccurate_reason_list": [1, 4]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "data"),
+    [
+        ("image", "a.png", b"\x89PNG\r\n\x1a\n" + bytes(900_000)),
+        ("video", "a.mp4", b"0000ftypisom" + bytes(100)),
+    ],
+)
+async def test_files_come_and_go(sdk, simulator, kind, name, data):
+    async with simulator() as sim, client(sdk, sim) as bot:
+        await bot.expect("authenticated")
+        sim.send_media_to_bot("lina", (kind, name, data))
+        assert (await bot.expect("downloaded")) == {
+            "event": "downloaded", "digest": hashlib.sha256(data).hexdigest(), "filename": name}  # fmt: skip
+        assert (await bot.expect("sent"))["type"] == kind
+        shown = [bubble.content for bubble in sim.replies("lina", "bot")]
+        assert [(content["kind"], content["size"]) for content in shown] == [(kind, len(data))] * 2
