@@ -276,13 +276,22 @@ class BotCallbackDoor:
             if age >= timing.close:
                 return bot_passive.stream(shown, bot_fetched.closed_early(turn), finish=True)
             return bot_passive.stream(shown, bot_fetched.so_far(turn), finish=False)
-        # Behind WeCom's own window an answer may have gone the other way, and none is shown twice.
-        if not bot_fetched.belongs_to_bubble(turn, timing.close) or age > timing.end + timing.grace / 2:
+        if not bot_fetched.belongs_to_bubble(turn, timing.close) or self._too_late(turn, age, timing):
             return bot_passive.stream(shown, bot_fetched.SENT_SEPARATELY, finish=True)
         whole = bot_fetched.shown(turn, group=message.chattype == "group")
         if not await account.settle(turn, group=message.chattype == "group"):
             return bot_passive.stream(shown, whole.content, finish=False)
         return bot_passive.stream(shown, whole.content, finish=True, pictures=whole.pictures)
+
+    @staticmethod
+    def _too_late(turn: Turn, age: float, timing: FetchTiming) -> bool:
+        """Whether an answer that is still owed had better come as a message, or already did.
+
+        Near the end of WeCom's window too few polls are left to bring an end whose first
+        answer is lost. Behind it an answer may have gone the other way.
+        """
+        last = timing.end - timing.grace if turn.delivery_state == Turn.OWED else timing.end + timing.grace / 2
+        return age > last
 
     async def _turn(self, name: str) -> Turn:
         """A turn, from a service that may just be coming back.
