@@ -62,7 +62,7 @@ class BotLine:
         self._bot_id = bot_id
         self._secret = secret
         self._subscribe_seconds = subscribe_seconds
-        self._backoff = backoff or Backoff(1.0, 30.0)
+        self._backoff = backoff or Backoff(0.3, 30.0)
         self._refused_backoff = refused_backoff or Backoff(15.0, 900.0)
         self._full_pause = Backoff(20.0, 20.0)
         self._state = metrics.socket_state.labels(account)

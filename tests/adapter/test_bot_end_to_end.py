@@ -216,3 +216,33 @@ async def test_a_busy_conversation_loses_refreshes_and_no_answer() -> None:
         assert [count > 1 for count in frames] == [True, True, False], frames
         assert [bubble.text for bubble in finished(sim)] == ["一二三" * 30] * 3
         assert not sim.journal.entries(Kind.REFUSED), "WeCom was not asked for more than it gives"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_what_comes_again_after_a_reconnect_is_the_same_question(keeps: bool) -> None:
+    rules = Rules(redelivery_keeps_req_id=keeps)
+    async with stack(rules=rules, thinking_seconds=9.0) as (sim, fake):
+        # Taken, and the connection ends before anything was said.
+        sim.faults.once("socket_cut")
+        for number in range(3):
+            await sim.write_to_bot("lina", str(number))
+        assert await answered(sim, 3) == ["答：0", "答：1", "答：2"]
+        assert sim.faults.struck["socket_cut"] == 1
+        assert len(fake.turns()) == 3
+
+
+async def test_a_person_may_have_three_messages_open_and_gets_all_answers_in_order() -> None:
+    async with stack(rules=Rules(open_messages=3)) as (sim, _):
+        for number in range(6):
+            await sim.write_to_bot("lina", str(number))
+        assert await answered(sim, 6) == [f"答：{number}" for number in range(6)]
+
+
+async def test_a_platform_that_goes_silent_loses_nothing() -> None:
+    """The socket stands, nothing comes: two heartbeats go unanswered, and the next connection brings what waited."""
+    async with stack(heartbeat_seconds=0.2, ack_seconds=0.1) as (sim, _):
+        await sim.write_to_bot("lina", "一")
+        await answered(sim, 1)
+        sim.silence(30.0)
+        await sim.write_to_bot("lina", "二")
+        assert (await answered(sim, 2))[1] == "答：二"

@@ -219,6 +219,21 @@ async def test_a_ping_of_the_platform_is_answered() -> None:
         assert peer.frames[-1].req_id == "p1"
 
 
+async def test_binary_frames_and_raw_control_characters_are_read() -> None:
+    async with platform() as (peer, session), opening(peer, session, Metrics(CollectorRegistry())) as connection:
+        await connection.subscribe("bot", Secret("s"), 1.0)
+        pushes = connection.pushes()
+        frame = callback_frame("r1", {"msgid": "m", "msgtype": "text", "text": {"content": "a"}})
+        await peer.sockets[0].send_bytes(frame.encode())
+        assert (await anext(pushes)).body["msgid"] == "m"
+        await peer.sockets[0].send_str(frame.replace('"a"', '"a\x01\x0bb"'))
+        assert (await anext(pushes)).body["text"]["content"] == "a\x01\x0bb"
+        await peer.sockets[0].send_str("no frame")
+        await peer.sockets[0].send_str(frame)
+        assert (await anext(pushes)).req_id == "r1", "what is no frame is passed over"
+        await pushes.aclose()
+
+
 async def test_subscribing_has_a_time_out_and_says_what_was_refused() -> None:
     async def silent(_socket: web.WebSocketResponse, _frame: Frame) -> None:
         return
