@@ -1,12 +1,15 @@
 """What a customer sees of a reply: the personal WeChat shows text, menus and files. Pure."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from adapter.capabilities import DOORS, VOICE_SECONDS, Kind, kind_for
 from adapter.cards import CARD_TYPE, card_text
+from adapter.exhibits import with_files
 from adapter.kf_wire import MENU_HEAD_BYTES, MENU_ITEMS, TEXT_BYTES, MenuItem
+from adapter.kinds import amr_seconds, safe_name
 from adapter.plain import plain
 from adapter.split import split
 from adapter.visible import clean, has_visible, utf8_length
@@ -20,18 +23,7 @@ _CHOOSE: Final = "请选择："
 _FILE_NAME: Final = "文件"
 _WHOLE_NAME: Final = "完整回答.txt"
 
-_MIB: Final = 1024 * 1024
-_LIMITS: Final = {"image": 10 * _MIB, "voice": 2 * _MIB, "video": 10 * _MIB, "file": 20 * _MIB}
-"""Bytes of an upload (DOC 90253); every file has more than 5."""
-_SMALLEST: Final = 6
-
-FileKind = Literal["image", "voice", "video", "file"]
-_KINDS: Final[dict[str, FileKind]] = {
-    "image/png": "image",
-    "image/jpeg": "image",
-    "audio/amr": "voice",
-    "video/mp4": "video",
-}
+_DOOR: Final = DOORS["kf"]
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -50,7 +42,7 @@ class Menu(msgspec.Struct, frozen=True):
 class File(msgspec.Struct, frozen=True):
     """A picture, a recording, a film or a file, to be put up first."""
 
-    kind: FileKind
+    kind: Kind
     name: str
     data: bytes
 
@@ -63,14 +55,17 @@ class File(msgspec.Struct, frozen=True):
 Message = Text | Menu | File
 
 
-def messages(turn: Turn, room: int) -> list[Message]:
+def messages(turn: Turn, room: int, *, file_above: int = 0) -> list[Message]:
     """The messages that say an ended turn: at least one, and at most ``room`` (1 or more).
+
+    Tables and code of more than ``file_above`` bytes are files (0: never); as lines they would
+    need more messages than a customer may get.
 
     A reply that needs more is cut at a good place and follows as a file, where there is room
     for one. Equal arguments give equal messages.
     """
     texts, files = list[str](), list[File]()
-    for part in turn.reply.parts:
+    for part in with_files(turn.reply.parts, _DOOR, file_above):
         if part.HasField("media"):
             said = _of_media(part.media)
             texts.append(said) if isinstance(said, str) else files.append(said)
@@ -95,12 +90,10 @@ def _of_media(media: Media) -> str | File:
     if media.mime_type == CARD_TYPE:
         return plain(clean(card_text(_card(media.inline_data))))
     name = clean(media.display_name).strip() or _FILE_NAME
-    kind = _KINDS.get(media.mime_type, "file")
-    size = len(media.inline_data)
-    if size > _LIMITS[kind]:
-        kind = "file"
-    if _SMALLEST <= size <= _LIMITS[kind]:
-        return File(kind, name, media.inline_data)
+    seconds = amr_seconds(media.inline_data, VOICE_SECONDS) if media.mime_type == "audio/amr" else 0.0
+    kind = kind_for(_DOOR.files, media.mime_type, len(media.inline_data), voice_seconds=seconds)
+    if kind is not None:
+        return File(kind, safe_name(name, media.mime_type) or _FILE_NAME, media.inline_data)
     return f"{name}：{media.uri}" if media.uri.startswith("https://") else f"（{name}没能发送成功。）"
 
 
@@ -134,7 +127,7 @@ def _texts(text: str, room: int) -> list[Message]:
     # Numbers would count what is not sent; cut again without them, with a place for the note.
     whole = split(text, TEXT_BYTES - utf8_length(_IN_FILE), numbered=False)
     shown = whole[: room - 1]
-    data = text.encode()[: _LIMITS["file"]].decode(errors="ignore").encode()
+    data = text.encode()[: _DOOR.files["file"].most_bytes].decode(errors="ignore").encode()
     return [*map(Text, shown[:-1]), Text(shown[-1] + _IN_FILE), File("file", _WHOLE_NAME, data)]
 
 

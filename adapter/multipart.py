@@ -2,15 +2,17 @@
 
 import secrets
 
+from adapter.kinds import safe_name
+
 
 def one_file(field: str, name: str, data: bytes) -> tuple[str, bytes]:
     """The content type and the body of a form that uploads one file.
 
     The name stands there as UTF-8, as browsers write it: what RFC 2231 or percent signs would
-    make of it is shown to people as it stands.
-
-    Args: ``name`` without quotes and line breaks (``kinds.safe_name``).
+    make of it is shown to people as it stands. Quotes and line breaks in it, which would end
+    the header, are replaced.
     """
+    name = safe_name(name) or "file"
     boundary = f"weconverse-{secrets.token_hex(16)}"
     head = (
         f"--{boundary}\r\n"
