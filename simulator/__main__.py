@@ -19,7 +19,12 @@ def plan(settings: Settings) -> Iterator[str]:
     for app in settings.apps:
         yield f"#   application {app.agent_id} {app.name}, callbacks to {app.callback_url or 'nowhere yet'}"
     for bot in settings.bots:
-        yield f"#   bot {bot.id} {bot.name}, over the long connection"
+        where = (
+            f"callbacks to {bot.callback_url or 'nowhere yet'}"
+            if bot.mode == "callback"
+            else "over the long connection"
+        )
+        yield f"#   bot {bot.id} {bot.name}, {where}"
     yield f"#   {len(settings.people)} people, {len(settings.groups)} groups, {len(settings.faults.switches)} faults on"
 
 
