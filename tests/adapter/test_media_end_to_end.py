@@ -150,7 +150,15 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name", "data", "mime_type"), [*FILES, ("voice", "a.amr", AMR, "audio/amr")])
+OF_APPLICATIONS = [
+    *FILES,
+    ("voice", "a.amr", AMR, "audio/amr"),
+    # It looks like a refusal of the interface, and is a file.
+    ("file", "a.json", b'{"errcode": 40007, "errmsg": "invalid media_id"}', "application/json"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "data", "mime_type"), OF_APPLICATIONS)
 async def test_what_people_send_to_an_application_arrives_as_bytes(
     kind: str, name: str, data: bytes, mime_type: str
 ) -> None:

@@ -25,6 +25,7 @@ from adapter.guarded_fetch import GuardedFetch
 from adapter.kinds import amr_seconds, media_type, safe_name
 from adapter.media import Attachments, BySignedAddress
 from adapter.metrics import Metrics
+from adapter.multipart import one_file
 from adapter.named import name_of
 from adapter.room import Claim, Room
 from adapter.translate import Attachment, Incoming
@@ -345,3 +346,11 @@ def test_no_text_of_an_attachment_holds_what_opens_it() -> None:
     assert "SECRET" not in shown
     assert "KEY-KEY" not in shown
     assert media_key("A" * 43) == bytes(32)
+
+
+def test_a_name_cannot_end_the_header_that_it_stands_in() -> None:
+    content_type, body = one_file("media", 'a"\r\nX-Evil: 1\r\n\r\n.txt', b"0123456789")
+    head, _, rest = body.partition(b"\r\n\r\n")
+    assert head.count(b"\r\n") == 2
+    assert b"X-Evil" not in head.split(b"\r\n")[0]
+    assert rest.startswith(b"0123456789\r\n--" + content_type.partition("boundary=")[2].encode())
