@@ -1,7 +1,7 @@
 """A bot's long connection from end to end: cards, ratings, quotes, files and pushes, against the local WeCom."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -42,21 +42,25 @@ def echo(request: ConverseRequest) -> str:
     return "答：" + " | ".join(said(request.input))
 
 
+def settings_for(sim: Simulator, fake: FakeService, **bot: Any) -> Settings:
+    known = sim.settings.bots[0]
+    options = {"refresh_seconds": 0.05, "thinking_seconds": 0.1, "ack_seconds": 0.3} | bot
+    return Settings(
+        server=ServerSettings(target=fake.target),
+        operations=OperationsSettings(address=""),
+        wecom=WeComSettings(api_base=sim.rest_base, socket_base=sim.socket_base),
+        media=MediaSettings(private_networks=("127.0.0.0/8",), insecure_http=True),
+        bots={"helper": BotSettings(bot_id=known.id, secret=known.secret, name=known.name, **options)},
+    )
+
+
 @asynccontextmanager
 async def stack(
     script: Script = echo, rules: Rules | None = None, **bot: Any
 ) -> AsyncIterator[tuple[Simulator, FakeService]]:
     settings = SimulatorSettings(listen=ListenSettings(address="127.0.0.1:0"), rules=rules or Rules())
     async with FakeService(script, greeting="欢迎") as fake, Simulator(settings) as sim:
-        known = sim.settings.bots[0]
-        options = {"refresh_seconds": 0.05, "thinking_seconds": 0.1, "ack_seconds": 0.3} | bot
-        adapter = Settings(
-            server=ServerSettings(target=fake.target),
-            operations=OperationsSettings(address=""),
-            wecom=WeComSettings(api_base=sim.rest_base, socket_base=sim.socket_base),
-            media=MediaSettings(private_networks=("127.0.0.0/8",), insecure_http=True),
-            bots={"helper": BotSettings(bot_id=known.id, secret=known.secret, name=known.name, **options)},
-        )
+        adapter = settings_for(sim, fake, **bot)
         async with running(adapter):
             await sim.wait_for(sim.connected)
             yield sim, fake
@@ -246,3 +250,25 @@ async def test_a_platform_that_goes_silent_loses_nothing() -> None:
         sim.silence(30.0)
         await sim.write_to_bot("lina", "二")
         assert (await answered(sim, 2))[1] == "答：二"
+
+
+async def test_who_is_relieved_by_a_standby_stays_ready() -> None:
+    """The service restarts, another instance is the first to come back, and takes the connection over."""
+    simulator = SimulatorSettings(listen=ListenSettings(address="127.0.0.1:0"))
+    async with FakeService(echo) as fake, Simulator(simulator) as sim, AsyncExitStack() as second:
+        adapter = settings_for(sim, fake, kicked_pause_seconds=600.0)
+        async with running(adapter):
+            await sim.wait_for(sim.connected)
+            await second.enter_async_context(running(adapter))
+            relieved = 0
+            while not relieved:
+                fake.service.deliveries.close()  # every instance loses its lease, as when the service restarts
+                before = len(finished(sim))
+                await sim.write_to_bot("lina", str(before))
+                await answered(sim, before + 1)
+                farewells = [entry for entry in sim.journal.entries(Kind.DISCONNECTED) if "接替" in entry.detail]
+                relieved = len(farewells)
+        # The first one is gone. Had the second been sent away for ten minutes, nobody would answer.
+        await sim.write_to_bot("lina", "还在吗")
+        assert (await answered(sim, before + 2))[-1] == "答：还在吗"
+        await second.aclose()
