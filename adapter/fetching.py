@@ -20,9 +20,11 @@ _LEAST_RATE: Final = 64 * 1024
 class MediaMissing(Exception):
     """There are no bytes. ``why`` is for the person, the text for operators; it never holds an address or a key."""
 
-    def __init__(self, why: Media.Missing.ValueType, detail: str) -> None:
+    def __init__(self, why: Media.Missing.ValueType, detail: str, *, again: bool = False) -> None:
+        """Args: ``again`` says that another try may well yield them."""
         super().__init__(detail)
         self.why = why
+        self.again = again
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -82,6 +84,6 @@ async def read_within(
                 raise MediaMissing(Media.UNAVAILABLE, "too slow")
             pieces.append(opened(piece))
     except aiohttp.ClientPayloadError:
-        raise MediaMissing(Media.DAMAGED, "cut short") from None
+        raise MediaMissing(Media.DAMAGED, "cut short", again=True) from None
     claim.shrink(claimed - count)
     return pieces

@@ -72,7 +72,7 @@ class Attachments:
                 if number >= _MOST_ATTACHMENTS:
                     raise MediaMissing(Media.TOO_LARGE, f"more than {_MOST_ATTACHMENTS} attachments")
                 async with asyncio.timeout_at(until), self._room.fetching():
-                    fetched = await self._fetch(attachment, most=self._max_bytes - held, claim=claim)
+                    fetched = await self._fetched(attachment, claim)
             except (MediaMissing, TimeoutError) as error:
                 why = error.why if isinstance(error, MediaMissing) else Media.UNAVAILABLE
                 claim.shrink(claim.held - held)
@@ -88,6 +88,16 @@ class Attachments:
             else:
                 _put(media, fetched)
                 self._counted.labels("ok").inc()
+
+    async def _fetched(self, attachment: Attachment, claim: Claim) -> Fetched:
+        held = claim.held
+        try:
+            return await self._fetch(attachment, most=self._max_bytes - held, claim=claim)
+        except MediaMissing as missing:
+            if not missing.again:
+                raise
+        claim.shrink(claim.held - held)
+        return await self._fetch(attachment, most=self._max_bytes - held, claim=claim)
 
 
 def _put(media: Media, fetched: Fetched) -> None:
