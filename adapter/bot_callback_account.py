@@ -3,6 +3,7 @@
 from aiohttp import web
 from yarl import URL
 
+from adapter.access import Access, Allowed
 from adapter.account import Account, Shared
 from adapter.admission import Admission
 from adapter.admitting import access_to
@@ -16,7 +17,7 @@ from adapter.media import Fetching
 from adapter.secret_address import SecretAddress
 from adapter.settings import CallbackBotSettings
 from adapter.submission import Submission, account_name
-from adapter.translate import Incoming
+from adapter.translate import Incoming, read_address
 from program.secret import Secret
 from program.settings import SettingsError
 
@@ -41,14 +42,22 @@ def bot_keyring(name: str, bot: CallbackBotSettings) -> Keyring:
 
 
 class _Media:
-    """Fetches with the EncodingAESKey as it is by then: it may be changed while the program runs."""
+    """Fetches with the EncodingAESKey as it is by then: it may be changed while the program runs.
 
-    def __init__(self, fetching: Fetching, encoding_aes_key: Secret) -> None:
+    Nothing for who may not use the bot: the message goes no further than to the next who asks.
+    """
+
+    def __init__(self, fetching: Fetching, encoding_aes_key: Secret, access: Access) -> None:
         self._fetching = fetching
         self._encoding_aes_key = encoding_aes_key
+        self._access = access
 
     async def fill(self, incoming: Incoming, seconds: float) -> Incoming:
         """See :class:`adapter.media.Attachments`."""
+        if not incoming.attachments:
+            return incoming
+        if not isinstance(await self._access.decide(read_address(incoming.address).user), Allowed):
+            return incoming
         return await self._fetching.of_bot(self._encoding_aes_key.reveal()).fill(incoming, seconds)
 
 
@@ -97,7 +106,7 @@ def _bot(shared: Shared, name: str, bot: CallbackBotSettings) -> tuple[BotCallba
         bot.bot_id,
         bot.name,
         Admission(access, Submission(shared.client, name, bot.assistant)),
-        _Media(shared.media, bot.encoding_aes_key),
+        _Media(shared.media, bot.encoding_aes_key, access),
         greeting(shared.client, access),
         Settling(shared.client, courier, lease.settle),
         timing,

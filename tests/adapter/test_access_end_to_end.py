@@ -15,8 +15,10 @@ from adapter.settings import (
     AccessRule,
     AppSettings,
     BotSettings,
+    CallbackBotSettings,
     DirectorySettings,
     ListenSettings,
+    MediaSettings,
     OperationsSettings,
     SecretsSettings,
     ServerSettings,
@@ -29,6 +31,7 @@ from simulator.app import Simulator
 from simulator.faults import Switch
 from simulator.journal import Kind
 from simulator.rules import Rules
+from simulator.settings import BotSettings as SimulatorBot
 from simulator.settings import DepartmentSettings, PersonSettings, TagSettings
 from simulator.settings import ListenSettings as SimulatorListen
 from simulator.settings import Settings as SimulatorSettings
@@ -37,13 +40,14 @@ from weconverse.v1.conversation_pb2 import SubmitTurnRequest
 
 DEVELOPERS = AccessRule(departments=(2,), assistant="dev")
 PILOTS = AccessRule(tags=(7,), assistant="pilot")
+CALLED = "aibCalled"
 BOSS = AccessRule(members=("BOSS",))
 
 
 def corporation(**changes: object) -> SimulatorSettings:
     return SimulatorSettings(
         listen=SimulatorListen(address="127.0.0.1:0"),
-        rules=Rules(callback_interval_seconds=0.05),
+        rules=Rules(callback_interval_seconds=0.05, stream_poll_interval_seconds=0.05),
         departments=(
             DepartmentSettings(id=1, name="公司", parent=0),
             DepartmentSettings(id=2, name="研发部"),
@@ -57,6 +61,7 @@ def corporation(**changes: object) -> SimulatorSettings:
             PersonSettings(id="boss", name="老板"),
         ),
         tags=(TagSettings(id=7, name="试点", members=("lina",)),),
+        bots=(SimulatorBot(), SimulatorBot(id=CALLED, name="被叫", mode="callback")),
         **changes,  # type: ignore[arg-type]  # by name
     )
 
@@ -136,10 +141,19 @@ async def stack(
                     refusal="本助手只对部分同事开放。",
                 )
             },
+            callback_bots={
+                "called": CallbackBotSettings(
+                    token=sim.settings.bots[1].token,
+                    encoding_aes_key=sim.settings.bots[1].encoding_aes_key,
+                    access=tuple(rules),
+                )
+            },
+            media=MediaSettings(private_networks=("127.0.0.0/8",), insecure_http=True),
         )
         async with running(settings) as started:
             found = Stack(sim, fake, started.callbacks_port, started.operations_port)
             sim.set_callback_url(found.url)
+            sim.set_bot_callback_url(f"http://127.0.0.1:{started.callbacks_port}/wecom/bot/called", bot=CALLED)
             await sim.wait_for(sim.connected)
             yield found
 
@@ -173,6 +187,26 @@ async def test_in_a_group_each_member_counts_for_themselves() -> None:
         await wecom.sim.write_to_bot("chenjie", "二", group)
         await wecom.told("chenjie", f"group:{group}", "本助手只对部分同事开放。", "echo 二")
         assert wecom.asked == [("二", "dev")]
+
+
+async def test_a_bot_that_is_called_refuses_too_and_fetches_nothing_for_strangers() -> None:
+    async with stack([DEVELOPERS]) as wecom:
+        for person in ("wangfang", "chenjie"):
+            await wecom.sim.write_to_bot(person, person, bot=CALLED)
+        await wecom.told("chenjie", f"bot:{CALLED}", "echo chenjie")
+        await wecom.told("wangfang", f"bot:{CALLED}", REFUSAL)
+        assert wecom.asked == [("chenjie", "dev")]
+        picture = b"\x89PNG\r\n\x1a\n" + bytes(64)
+        wecom.sim.send_media_to_bot("wangfang", ("image", "a.png", picture), bot=CALLED)
+        await wecom.told("wangfang", f"bot:{CALLED}", REFUSAL, REFUSAL)
+        wecom.sim.send_media_to_bot("wangfang", ("image", "a.png", picture))
+        await wecom.told("wangfang", "bot", "本助手只对部分同事开放。")
+        wecom.sim.send_media_to_app("wangfang", "image", "a.png", picture)
+        await wecom.told("wangfang", "app", REFUSAL)
+        assert await wecom.measured("media_fetches_total") == 0
+        wecom.sim.send_media_to_bot("chenjie", ("image", "a.png", picture), bot=CALLED)
+        await wecom.sim.wait_for(lambda: len(wecom.texts("chenjie", f"bot:{CALLED}")) == 2)
+        assert await wecom.measured("media_fetches_total") == 1
 
 
 async def test_who_may_not_is_not_welcomed_either() -> None:
