@@ -127,16 +127,20 @@ class Bot:
 
     def _open(self, person: str, chat: str, body: dict[str, Any], now: float) -> Push:
         push = Push(self._corp.new_opaque_id(""), body["msgid"], chat, person, body, now)
-        if self.response_base:
-            code = self._corp.new_opaque_id("rc")
-            body["response_url"] = f"{self.response_base}/cgi-bin/aibot/response?response_code={code}"
-            self._response_codes.put(code, push, now + self._corp.rules.response_url_seconds)
+        self._give_response_url(push)
         self._wrote.add(chat.removeprefix("group:") if chat.startswith("group:") else person)
         self._pushes.put(push.req_id, push, now + self._corp.rules.req_id_seconds)
         self._unreplied[push.req_id] = push
         while len(self._unreplied) > self._corp.settings.bounds.backlog:
             del self._unreplied[next(iter(self._unreplied))]
         return push
+
+    def _give_response_url(self, push: Push) -> None:
+        """Puts an address into a message or the event of a card that takes one answer (DOC 101138)."""
+        if self.response_base:
+            code = self._corp.new_opaque_id("rc")
+            push.body["response_url"] = f"{self.response_base}/cgi-bin/aibot/response?response_code={code}"
+            self._response_codes.put(code, push, push.at + self._corp.rules.response_url_seconds)
 
     def enter(self, person: str) -> Push | None:
         """The event of a person's first look at the chat on this day, or nothing on later ones (DOC 101027)."""
@@ -396,6 +400,7 @@ class Bot:
         touch = touched(content_for(bubble, person), key, selected)
         push = self._event(person, bubble.chat, touch_event(touch, flat=self._corp.rules.card_events_flat))
         push.touched = Touched(bubble, touch)
+        self._give_response_url(push)
         return push
 
     def rate(self, person: str, bubble: Bubble, kind: int, reasons: Sequence[int], content: str) -> Push:
@@ -445,7 +450,9 @@ class Bot:
         push = self._response_codes.get(code, self._corp.now)
         if push is None:
             return False
-        if body.get("msgtype") not in ("markdown", "template_card"):
+        # Cards are for single chats only.
+        kinds = ("markdown",) if push.chat.startswith("group:") else ("markdown", "template_card")
+        if body.get("msgtype") not in kinds:
             raise Refused(40008)
         look, text = self._read(body)
         content, rated = self._content(body), feedback_id(_inner(body, str(body["msgtype"])))

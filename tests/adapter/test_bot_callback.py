@@ -25,6 +25,7 @@ from adapter.settings import (
 )
 from adapter.translate import UNREACHABLE, sentence
 from simulator.app import Simulator
+from simulator.faults import Switch
 from simulator.journal import Kind
 from simulator.rules import Rules
 from simulator.settings import BotSettings as SimulatorBot
@@ -383,13 +384,61 @@ async def test_a_touched_card_changes_and_is_the_next_message() -> None:
 
 async def test_a_file_is_fetched_with_the_callback_key() -> None:
     async with stack() as (sim, fake):
-        bot = sim.settings.bots[0]
-        media_id = sim.media.put("file", "年假.txt", "十五天".encode(), checked=False)
-        address = sim.media.presigned(media_id, bot.encoding_aes_key.reveal())
-        sim.send_to_bot("lina", {"msgtype": "file", "file": {"url": address}})
+        sim.send_media_to_bot("lina", ("file", "年假.txt", "一年有十五天".encode()))
         await fake.until(lambda: bool(fake.turns()))
         media = fake.turns()[0].input.parts[0].media
-        assert (media.inline_data.decode(), media.display_name) == ("十五天", "年假.txt")
+        assert (media.inline_data.decode(), media.display_name) == ("一年有十五天", "年假.txt")
+        await answered(sim, 1)
+
+
+async def test_a_file_that_takes_too_long_is_told_as_missing() -> None:
+    async with stack(submit=0.4) as (sim, fake):
+        sim.faults.set("media_slow", Switch(seconds=3.0))
+        sim.send_media_to_bot("lina", ("image", "图.png", PNG))
+        await fake.until(lambda: bool(fake.turns()))
+        assert fake.turns()[0].input.parts[0].media.missing == Media.UNAVAILABLE
+
+
+async def test_a_quoted_message_stands_above_the_persons_own() -> None:
+    async with stack() as (sim, fake):
+        await sim.write_to_bot("lina", "年假有几天")
+        await answered(sim, 1)
+        sim.quote_to_bot("lina", "为什么", sim.replies("lina", "bot")[0])
+        await answered(sim, 2)
+        assert fake.turns()[1].input.parts[0].text == "> echo 年假有几天\n\n为什么"
+
+
+async def test_a_card_beside_the_bubble_is_touched_and_changes() -> None:
+    async with stack() as (sim, fake):
+        bot = f"bot:{sim.settings.bots[0].id}"
+        content = {"kind": "card", "card": CHOICES, "replaced": ""}
+        card = sim.chats.post(
+            chat=bot, person="lina", speaker=bot, text="请选择", look="card", now=sim.clock.time(), content=content
+        )
+        sim.touch_card("lina", card, "我要退款")
+        await sim.wait_for(lambda: (card.content or {}).get("replaced"))
+        assert "我要退款" in str((card.content or {})["card"])
+        await sim.wait_for(lambda: len(sim.replies("lina", "bot")) == 2)
+        answer = sim.replies("lina", "bot")[1]
+        assert (answer.look, answer.text) == ("markdown", "echo 我要退款")
+        await fake.until(lambda: settled(fake))
+
+
+CHOICES = {
+    "card_type": "button_interaction",
+    "main_title": {"title": "请选择"},
+    "button_list": [{"text": "退款", "style": 1, "key": "我要退款"}],
+    "task_id": "task1",
+}
+
+
+async def test_people_rate_a_bubble() -> None:
+    async with stack() as (sim, fake):
+        await sim.write_to_bot("lina", "你好")
+        await answered(sim, 1)
+        sim.rate("lina", sim.replies("lina", "bot")[0], 1)
+        await fake.until(lambda: bool(fake.ratings))
+        assert fake.ratings[0].name == fake.turns()[0].name
 
 
 def test_stream_ids_name_turns_of_their_account_only() -> None:
