@@ -162,7 +162,7 @@ class BotCallbackDoor:
         )
         match meaning:
             case Incoming():
-                return await self._taken(account, meaning)
+                return await self._taken(account, meaning, message.create_time)
             case Greeting():
                 return await self._greeted(name, account, message.userid)
             case Chosen():
@@ -181,10 +181,10 @@ class BotCallbackDoor:
 
     # --- messages and events ---------------------------------------------------------------
 
-    async def _taken(self, account: BotCallbackAccount, incoming: Incoming) -> dict[str, Any] | None:
+    async def _taken(self, account: BotCallbackAccount, incoming: Incoming, sent_at: int) -> dict[str, Any] | None:
         """Hands a message over, and opens its bubble; or says in a whole bubble why there will be no answer."""
         turn = f"{incoming.conversation}/turns/{incoming.request_id}"
-        shown = bot_fetched.stream_id(turn)
+        shown = bot_fetched.stream_id(turn, sent_at)
         words = await self._hand_over(account, incoming)
         if words is not None:
             return bot_passive.stream(shown, words, finish=True) if words else None
@@ -259,24 +259,25 @@ class BotCallbackDoor:
 
     async def _polled(self, name: str, account: BotCallbackAccount, message: BotMessage) -> dict[str, Any]:
         """The bubble as it is now."""
-        shown = message.stream_id
-        turn_name = bot_fetched.turn_of(name, shown)
-        if turn_name is None:
-            return bot_passive.stream(shown, bot_fetched.UNKNOWN, finish=True)
+        named = bot_fetched.named_by(name, message.stream_id)
+        if named is None:
+            return bot_passive.stream(message.stream_id, bot_fetched.UNKNOWN, finish=True)
         try:
-            turn = await self._turn(turn_name)
+            turn = await self._turn(named.turn)
         except NotFound:
-            return bot_passive.stream(shown, bot_fetched.UNKNOWN, finish=True)
-        return await self._bubble(account, message, turn)
+            return bot_passive.stream(message.stream_id, bot_fetched.UNKNOWN, finish=True)
+        return await self._bubble(account, message, turn, named.sent_at)
 
-    async def _bubble(self, account: BotCallbackAccount, message: BotMessage, turn: Turn) -> dict[str, Any]:
+    async def _bubble(
+        self, account: BotCallbackAccount, message: BotMessage, turn: Turn, sent_at: int
+    ) -> dict[str, Any]:
         shown, timing = message.stream_id, account.timing
-        age = bot_fetched.age(turn, self._clock())
+        age = self._clock() - bot_fetched.began(turn, sent_at)
         if not bot_fetched.ended(turn):
             if age >= timing.close:
                 return bot_passive.stream(shown, bot_fetched.closed_early(turn), finish=True)
             return bot_passive.stream(shown, bot_fetched.so_far(turn), finish=False)
-        if not bot_fetched.belongs_to_bubble(turn, timing.close) or self._too_late(turn, age, timing):
+        if not bot_fetched.belongs_to_bubble(turn, sent_at, timing.close) or self._too_late(turn, age, timing):
             return bot_passive.stream(shown, bot_fetched.SENT_SEPARATELY, finish=True)
         whole = bot_fetched.shown(turn, group=message.chattype == "group")
         if not await account.settle(turn, group=message.chattype == "group"):

@@ -3,9 +3,9 @@
 WeCom fetches the bubble from whichever instance it reaches (:mod:`adapter.bot_callback`), and
 one instance is offered the delivery. Between the two stand these rules:
 
-1. *Which way an answer goes is a matter of the service's clock.* A turn that ended within
-   ``close_seconds`` belongs to the bubble, a later one to ``response_url``. Nobody has to tell
-   anybody, and no two instances can think differently.
+1. *Which way an answer goes follows from two times that everybody knows*: when the message was
+   sent, and when its turn ended. Within ``close_seconds`` it belongs to the bubble, later to
+   ``response_url``. Nobody has to tell anybody, and no two instances can think differently.
 2. *A bubble is finished only when the debt is settled.* Whoever is polled for a turn that has
    ended first reports it as delivered, whoever holds it, waits until the service says so, and
    only then answers ``finish``. If it dies between, the next poll finishes the bubble elsewhere.
@@ -133,12 +133,12 @@ class BotCallbackCourier:
         turn, progress = delivery.ended_turn, read_progress(delivery.progress)
         if unsaid(turn):
             return Delivered()  # a poll ends its bubble with that
-        if not (address.req_id and bot_fetched.belongs_to_bubble(turn, self._timing.close)):
+        if not (address.req_id and bot_fetched.belongs_to_bubble(turn, address.create_time, self._timing.close)):
             return await self._send(delivery, address, progress, bot_fetched.message(turn), record)
         if not progress.fetched:
             if progress.posting:  # nobody had come for it, and still nobody may
                 return await self._send(delivery, address, progress, bot_fetched.message(turn), record)
-            how = await self._until_fetched(turn)
+            how = await self._until_fetched(turn, address.create_time)
             if how == "elsewhere":
                 return Delivered()
             if how == "never":
@@ -150,13 +150,14 @@ class BotCallbackCourier:
             return Delivered()
         return await self._send(delivery, address, progress, beside, record)
 
-    async def _until_fetched(self, turn: Turn) -> str:
+    async def _until_fetched(self, turn: Turn, sent_at: int) -> str:
         """How the wait for a poll ended: ``here``, ``elsewhere`` or ``never``."""
         waiting = self._waiting[turn.name] = asyncio.Event()
+        until = bot_fetched.began(turn, sent_at) + self._timing.end + self._timing.grace
         pause = _FIRST_LOOK
         try:
             while True:
-                left = self._timing.end + self._timing.grace - bot_fetched.age(turn, self._clock())
+                left = until - self._clock()
                 if await self._set_within(waiting, max(0.0, min(pause, left))):
                     return "here"
                 if await self._is_settled(turn.name):

@@ -5,16 +5,16 @@ every second, for six minutes from the person's message, until an answer says ``
 (DOC 101031). The poll may reach any instance, so everything here follows from the turn as
 the service has it and from the clock:
 
-- the stream's id names the turn;
+- the stream's id names the turn, and says when its message was sent;
 - a turn that ended while its bubble could still show it belongs to the bubble; one that
-  ended later belongs to the message behind ``response_url``. Both times are the service's,
-  so every instance decides alike.
+  ended later belongs to the message behind ``response_url``. When a turn ended, and when its
+  message was sent, is the same for everybody, so every instance decides alike.
 """
 
 import base64
 import hashlib
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -39,7 +39,9 @@ SENT_SEPARATELY: Final = "（回答用时较长，请看另发的完整消息。
 UNKNOWN: Final = "（这条回答已不存在，请再问一次。）"
 """In a bubble whose turn the service does not know, or does not know any more."""
 
-_STREAM_ID: Final = re.compile(r"([0-9a-f]{32})-([a-zA-Z0-9._~-]{1,128})", re.ASCII)
+_STREAM_ID: Final = re.compile(r"([0-9a-f]{32})-([0-9a-f]{1,10})-([a-zA-Z0-9._~-]{1,128})", re.ASCII)
+_LONGEST_WAY: Final = 120.0
+"""Seconds that a message can be on its way to the service, repetitions included; more is a wrong clock."""
 _REST_FOLLOWS: Final = "\n\n（内容较长，余下部分另发一条消息。）"
 _CUT: Final = "\n\n（内容过长，后面的部分没有显示。请缩小问题的范围再问。）"
 _PICTURES: Final = "（图片见下）"
@@ -56,19 +58,33 @@ class Shown(msgspec.Struct, frozen=True):
     """The one message that goes to ``response_url`` beside the bubble; ``None`` where it shows everything."""
 
 
-def stream_id(turn: str) -> str:
-    """The id under which WeCom asks for a turn of this adapter: its conversation's digest and its request id."""
+class Named(NamedTuple):
+    """What a stream's id names."""
+
+    turn: str
+    sent_at: int
+    """When WeCom says the message was sent, in POSIX seconds; 0 if it does not say."""
+
+
+def stream_id(turn: str, sent_at: int) -> str:
+    """The id under which WeCom asks for a turn of this adapter.
+
+    It is the same for every delivery of a message: its conversation's digest, when it was
+    sent, and its request id.
+    """
     conversation, _, request_id = turn.removeprefix("conversations/").partition("/turns/")
-    return f"{conversation.rpartition('.')[2]}-{request_id}"
+    return f"{conversation.rpartition('.')[2]}-{sent_at:x}-{request_id}"
 
 
-def turn_of(account: str, stream: str) -> str | None:
-    """The turn that a stream's id names, or ``None`` if we never made such an id.
+def named_by(account: str, stream: str) -> Named | None:
+    """What a stream's id names, or ``None`` if we never made such an id.
 
     The id comes back in an envelope that only WeCom can seal, and names no other account's turns.
     """
-    named = _STREAM_ID.fullmatch(stream)
-    return f"conversations/wecom.{account}.{named[1]}/turns/{named[2]}" if named else None
+    found = _STREAM_ID.fullmatch(stream)
+    if found is None:
+        return None
+    return Named(f"conversations/wecom.{account}.{found[1]}/turns/{found[3]}", int(found[2], 16))
 
 
 def feedback_id(turn: str) -> str:
@@ -81,14 +97,15 @@ def ended(turn: Turn) -> bool:
     return turn.state in (Turn.SUCCEEDED, Turn.FAILED, Turn.CANCELLED)
 
 
-def age(turn: Turn, now: float) -> float:
-    """Seconds since the service got the message; ``now`` in POSIX seconds."""
-    return now - turn.create_time.ToNanoseconds() / 1e9
+def began(turn: Turn, sent_at: int) -> float:
+    """From when WeCom's window counts, in POSIX seconds: the message, which may have come late to the service."""
+    taken_at = turn.create_time.ToNanoseconds() / 1e9
+    return sent_at if 0.0 < taken_at - sent_at < _LONGEST_WAY else taken_at
 
 
-def belongs_to_bubble(turn: Turn, close_seconds: float) -> bool:
-    """Whether a turn ended early enough for the bubble; by the service's clock alone."""
-    return (turn.end_time.ToNanoseconds() - turn.create_time.ToNanoseconds()) / 1e9 <= close_seconds
+def belongs_to_bubble(turn: Turn, sent_at: int, close_seconds: float) -> bool:
+    """Whether a turn ended early enough for the bubble: the same for whoever asks, whenever."""
+    return turn.end_time.ToNanoseconds() / 1e9 - began(turn, sent_at) <= close_seconds
 
 
 def so_far(turn: Turn) -> str:

@@ -443,9 +443,27 @@ async def test_people_rate_a_bubble() -> None:
 
 def test_stream_ids_name_turns_of_their_account_only() -> None:
     turn = f"conversations/wecom.a.b.{'0f' * 16}/turns/CAEQ-1~x"
-    assert bot_fetched.turn_of("a.b", bot_fetched.stream_id(turn)) == turn
-    for foreign in ("", "x", f"{'0f' * 16}", f"{'0f' * 16}-", f"{'0f' * 16}-a/b", f"{'0F' * 16}-a"):
-        assert bot_fetched.turn_of("a", foreign) is None
+    for sent_at in (0, 1_767_225_600):
+        assert bot_fetched.named_by("a.b", bot_fetched.stream_id(turn, sent_at)) == (turn, sent_at)
+    for foreign in (
+        "",
+        "x",
+        "0f" * 16,
+        f"{'0f' * 16}-1-",
+        f"{'0f' * 16}-1-a/b",
+        f"{'0F' * 16}-1-a",
+        f"{'0f' * 16}-z-a",
+    ):
+        assert bot_fetched.named_by("a", foreign) is None
+
+
+def test_the_window_counts_from_the_message_unless_its_clock_is_wrong() -> None:
+    turn = Turn()
+    turn.create_time.FromSeconds(1000)
+    turn.end_time.FromSeconds(1325)
+    assert [bot_fetched.began(turn, sent_at) for sent_at in (990, 0, 1001, 800)] == [990, 1000, 1000, 1000]
+    assert bot_fetched.belongs_to_bubble(turn, 0, 330.0)
+    assert not bot_fetched.belongs_to_bubble(turn, 990, 330.0)
 
 
 @pytest.mark.parametrize(("kind", "rating"), [(1, "HELPFUL"), (2, "UNHELPFUL"), (3, "RATING_UNSPECIFIED")])

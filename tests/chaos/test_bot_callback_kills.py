@@ -167,7 +167,7 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
             await asyncio.sleep(2.0)  # as a person would wait; what is written before is repeated anyway
             writers = [tasks.create_task(count.write(one.id, stop, dice)) for one in settings.people]
             while sum(program.kills for program in programs) < kills or len(count.written) < messages:
-                await asyncio.sleep(dice.uniform(1.0, 3.0))
+                await asyncio.sleep(dice.uniform(2.0, 5.0))
                 for program in dice.choice([programs[:1], [programs[1]], [programs[2]], programs]):
                     program.kill()
             stop.set()
