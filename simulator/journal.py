@@ -46,6 +46,8 @@ class Kind(enum.StrEnum):
     """A stream reached the end of its window unfinished."""
     RECALLED = "recalled"
     """A message was taken back."""
+    SESSION = "session"
+    """A customer went from one hand to another: assistant, waiting pool, a person, nobody."""
     CONNECTED = "connected"
     """A bot subscribed."""
     DISCONNECTED = "disconnected"

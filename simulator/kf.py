@@ -40,6 +40,9 @@ class Session(msgspec.Struct):
     welcomed_at: float = 0.0
 
 
+_STATES: Final = ("新接入", "由智能助手接待", "在待接入池排队", "由人工接待", "已结束")
+
+
 class Code(msgspec.Struct, frozen=True):
     """What ``send_msg_on_event`` can be called with, once."""
 
@@ -150,7 +153,7 @@ class CustomerService:
             event["old_servicer_userid"] = session.servicer
         if change == FROM_POOL:
             event["msg_code"] = self._code(desk, customer, self._corp.rules.kf_window_seconds, "text")
-        session.state, session.servicer = PERSON, servicer
+        self.move(desk, customer, PERSON, servicer)
         self._event(desk, customer, "session_status_change", event)
 
     def write_as(self, servicer: str, customer: str, text: str, desk: str | None = None) -> str:
@@ -175,7 +178,7 @@ class CustomerService:
         session = self.session(desk, customer)
         if session.state != PERSON or session.servicer != servicer:
             raise NobodyThere(f"{servicer!r} does not serve {customer!r}")
-        session.state, session.servicer = OVER, ""
+        self.move(desk, customer, OVER)
         code = self._code(desk, customer, self._corp.rules.kf_welcome_seconds, "text", "msgmenu")
         event = {"change_type": END, "old_servicer_userid": servicer, "msg_code": code}
         self._event(desk, customer, "session_status_change", event)
@@ -209,6 +212,13 @@ class CustomerService:
         if session.state != OVER and self._corp.now - session.wrote_at > self._corp.rules.kf_window_seconds:
             session.state, session.servicer = OVER, ""
         return session
+
+    def move(self, desk: str, customer: str, state: int, servicer: str = "") -> None:
+        """Puts a customer into other hands."""
+        session = self.session(desk, customer)
+        session.state, session.servicer = state, servicer
+        detail = f"{_STATES[state]} {servicer}".rstrip()
+        self._corp.journal.note(Kind.SESSION, chat=f"kf:{desk}", person=customer, detail=detail)
 
     def show(
         self, desk: str, customer: str, text: str, content: dict[str, Any] | None, look: Any, msg_id: str

@@ -197,7 +197,7 @@ class KfRest:
         if state not in _MAY_GO[session.state]:
             raise Refused(95016)
         servicer = self._servicer(body, int(state))
-        session.state, session.servicer = int(state), servicer
+        self._service.move(desk, customer, int(state), servicer)
         seconds = self._corp.rules.kf_welcome_seconds if state == OVER else self._corp.rules.kf_window_seconds
         kinds = ("text", "msgmenu") if state == OVER else ("text",)
         code = "" if state == ASSISTANT else self._service.new_code(desk, customer, seconds, *kinds)
