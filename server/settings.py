@@ -877,15 +877,15 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=1000000,
         ),
     ] = 12000
-    longest_edge: Annotated[
+    picture_edge: Annotated[
         int,
         Meta(
-            description="Points of the longest edge of a picture. Larger ones are shrunk, also those above 2 MiB.",
+            description="A picture keeps as many points as a square of this edge has, and may be three times as long. Larger ones are shrunk, also those above 2 MiB.",
             ge=256,
-            le=8192,
+            le=4096,
         ),
     ] = 2048
-    quality: Annotated[int, Meta(description="The JPEG quality of pictures that are made anew.", ge=60, le=95)] = 85
+    picture_quality: Annotated[int, Meta(description="The JPEG quality of pictures that are made anew.", ge=60, le=95)] = 85
     processes: Annotated[
         int,
         Meta(

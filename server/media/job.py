@@ -20,8 +20,8 @@ class Job(msgspec.Struct, frozen=True):
     """Of its name, in lower case; empty for none."""
     max_characters: int = 0
     """Of a document's text."""
-    longest_edge: int = 0
-    """Of a picture, in pixels."""
+    edge: int = 0
+    """Of the square with as many points as a picture may have."""
     quality: int = 0
     """Of a picture that is made anew, as JPEG counts it."""
     max_picture_bytes: int = 0

@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 from server.media.job import CannotRead
 
-MAX_ENTRIES: Final = 20_000
+MAX_ENTRIES: Final = 10_000
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Those that can be unpacked piece by piece. Office uses no others."""
 

@@ -58,7 +58,7 @@ def _read(job: Job, file: BinaryIO) -> Outcome:
             return read_picture(
                 file,
                 os.fstat(file.fileno()).st_size,
-                longest_edge=job.longest_edge,
+                edge=job.edge,
                 quality=job.quality,
                 max_bytes=job.max_picture_bytes,
             )

@@ -63,12 +63,14 @@ def test_pages_come_in_their_order() -> None:
     assert text.text() == "第一页\n总价 12,000 元\n第二页"
 
 
-@pytest.mark.parametrize("most", range(1, 40))
+SHORT = files.word("一二三四五", "六七八九十", "完")
+
+
+@pytest.mark.parametrize("most", range(1, 20))
 def test_text_is_cut_where_there_is_enough(most: int) -> None:
-    whole = in_word(files.word("一二三四五", "六七八九十", "完"))
-    assert len(whole) == 13
+    whole = "一二三四五\n六七八九十\n完"
     text = BoundedText(most)
-    with opened(io.BytesIO(files.word("一二三四五", "六七八九十", "完"))) as archive:
+    with opened(io.BytesIO(SHORT)) as archive:
         try:
             read_word(archive, text)
         except Enough:

@@ -196,9 +196,9 @@ MIB = 1 << 20
 
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], set[str]]] = {
     # What it is, how it is made, and what may become of it.
-    "a document of 60 MiB of nothing": (
+    "a document of 40 MiB of nothing": (
         "document",
-        lambda: in_word(bomb_of(60 * MIB, '<w:document xmlns:w="w">', "<w:p></w:p>" * 1000, "</w:document>")),
+        lambda: in_word(bomb_of(40 * MIB, '<w:document xmlns:w="w">', "<w:p></w:p>" * 1000, "</w:document>")),
         {"without_text", "too_slow"},
     ),
     "a document of one endless word": (
@@ -221,7 +221,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], set[str]]] = {
     "styles that unpack to 32 MiB": ("document", lambda: in_word(WORD, b" " * (32 * MIB)), {"too_large"}),
     "entities that grow": ("document", lambda: in_word(entity_bomb()), {"damaged"}),
     "an entity that is a file of this machine": ("document", lambda: in_word(foreign_file()), {"damaged"}),
-    "an archive of 25,000 entries": ("document", lambda: many_entries(25_000), {"too_large"}),
+    "an archive of 12,000 entries": ("document", lambda: many_entries(12_000), {"too_large"}),
     "an entry that claims four gigabytes": (
         "document",
         lambda: with_claimed_size(in_word(WORD.format("<w:p><w:t>a</w:t></w:p>")), 0xFFFFFFF0),

@@ -1,12 +1,14 @@
 """Whole messages, read by the process that reads in service."""
 
 import asyncio
+import io
 import time
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 from server.budget import Budget
 from server.domain import Content, MediaPart, Missing, Part, TextPart
@@ -62,13 +64,13 @@ async def read(*parts: Part, most: int = 20_000, by: Reading | None = None, budg
 
 async def test_a_message_of_many_kinds() -> None:
     observer = Counted()
-    small, large = files.picture(), files.picture((2600, 64), "JPEG")
+    small, large = files.picture(), files.picture(form="BMP")
     address = MediaPart("image/png", uri="https://example.com/a.png")
     parts = await read(
         TextPart("看看"),
         sent(files.workbook(), "报价单.xlsx"),
         sent(small, mime_type="image/jpg"),
-        sent(large, "a.jpg"),
+        sent(large, "a.bmp"),
         address,
         by=reading(observer=observer),
     )
@@ -119,6 +121,26 @@ async def test_all_texts_together_have_a_bound(most: int) -> None:
         # The first has what there is; nothing is left for the second.
         assert first.text.count("很长的文件。") > 1900
         assert second.text.endswith("（文件较长，只读取了前 0 字）")
+
+
+@pytest.mark.parametrize(
+    ("size", "form", "mode", "least"),
+    [
+        ((4000, 3000), "JPEG", "RGB", 1500),
+        ((3840, 2160), "PNG", "RGBA", 1080),
+        ((1080, 9000), "PNG", "RGB", 540),
+    ],
+    ids=["photo", "screenshot", "long screenshot"],
+)
+async def test_large_pictures_fit_into_the_memory_that_there_is(
+    size: tuple[int, int], form: str, mode: str, least: int
+) -> None:
+    file = io.BytesIO()
+    Image.new(mode, size, "teal").save(file, form)
+    (part,) = await read(sent(file.getvalue()))
+    assert isinstance(part, MediaPart)
+    assert part.inline_data
+    assert min(Image.open(io.BytesIO(part.inline_data)).size) >= least
 
 
 async def test_a_name_is_one_line() -> None:
