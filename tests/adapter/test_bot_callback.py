@@ -15,6 +15,8 @@ from adapter.app import running
 from adapter.crypto import Envelope
 from adapter.render import MERGED
 from adapter.settings import (
+    REFUSAL,
+    AccessRule,
     CallbackBotSettings,
     ListenSettings,
     MediaSettings,
@@ -24,6 +26,7 @@ from adapter.settings import (
     WeComSettings,
 )
 from adapter.translate import UNREACHABLE, sentence
+from program.secret import Secret
 from simulator.app import Simulator
 from simulator.faults import Switch
 from simulator.journal import Kind
@@ -39,8 +42,11 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 QUICK = Rules(callback_interval_seconds=0.05, stream_poll_interval_seconds=0.03, stream_poll_seconds=2.0)
 
 
-def settings_for(sim: Simulator, fake: FakeService, *, close: float, submit: float = 1.0) -> Settings:
+def settings_for(
+    sim: Simulator, fake: FakeService, *, close: float, submit: float, refusal: str, rotating: bool
+) -> Settings:
     bot = sim.settings.bots[0]
+    present, following = (Secret("Another"), bot.token) if rotating else (bot.token, Secret(""))
     return Settings(
         server=ServerSettings(target=fake.target),
         listen=ListenSettings(address="127.0.0.1:0", drain_seconds=0.2, submit_seconds=submit),
@@ -50,9 +56,12 @@ def settings_for(sim: Simulator, fake: FakeService, *, close: float, submit: flo
         callback_bots={
             "helper": CallbackBotSettings(
                 bot_id=bot.id,
-                token=bot.token,
+                token=present,
+                next_token=following,
                 encoding_aes_key=bot.encoding_aes_key,
                 name=bot.name,
+                access=(AccessRule(members=("zhangwei",)),) if refusal else (),
+                refusal=refusal or REFUSAL,
                 close_seconds=close,
                 window_seconds=sim.settings.rules.stream_poll_seconds,
                 grace_seconds=0.3,
@@ -93,7 +102,14 @@ class Proxy:
 
 @asynccontextmanager
 async def stack(
-    script: Script | None = None, *, rules: Rules = QUICK, close: float = 1.5, adapters: int = 1, submit: float = 1.0
+    script: Script | None = None,
+    *,
+    rules: Rules = QUICK,
+    close: float = 1.5,
+    adapters: int = 1,
+    submit: float = 1.0,
+    refusal: str = "",
+    rotating: bool = False,
 ) -> AsyncIterator[tuple[Simulator, FakeService]]:
     """A local WeCom with one bot in callback mode, a fake service, and adapters between them."""
     settings = SimulatorSettings(
@@ -106,7 +122,8 @@ async def stack(
         AsyncExitStack() as doors,
     ):
         for _ in range(adapters):
-            started = await doors.enter_async_context(running(settings_for(sim, fake, close=close, submit=submit)))
+            settings_made = settings_for(sim, fake, close=close, submit=submit, refusal=refusal, rotating=rotating)
+            started = await doors.enter_async_context(running(settings_made))
             proxy.targets.append(f"http://127.0.0.1:{started.callbacks_port}")
         url = proxy.url if adapters > 1 else proxy.targets[0]
         sim.set_bot_callback_url(f"{url}/wecom/bot/helper")
@@ -326,6 +343,21 @@ def test_what_one_message_cannot_hold_is_cut_and_said_to_be() -> None:
     assert len(whole.encode()) <= 20480
     assert whole.endswith("请缩小问题的范围再问。）")
     assert whole.count("```") == 2
+
+
+async def test_who_may_not_use_the_bot_is_told_so() -> None:
+    async with stack(refusal="请联系管理员") as (sim, fake):
+        await sim.write_to_bot("lina", "你好")
+        assert await answered(sim, 1) == ["请联系管理员"]
+        await sim.write_to_bot("zhangwei", "你好")
+        assert await answered(sim, 1, person="zhangwei") == ["echo 你好"]
+        assert len(fake.turns()) == 1
+
+
+async def test_the_next_keys_open_callbacks_beside_the_present_ones() -> None:
+    async with stack(rotating=True) as (sim, _):
+        await sim.write_to_bot("lina", "你好")
+        assert await answered(sim, 1) == ["echo 你好"]
 
 
 async def test_strangers_and_other_bots_get_nothing() -> None:
