@@ -74,9 +74,8 @@ _GROUP: Final = frozenset({40050, 49008, *range(86001, 86009)})
 _RECEIVER: Final = frozenset({40003, 46004, 60011, 60021, 60111, 81013, 82001, 82002, 82003, 50002}) | _GROUP
 _CARD: Final = frozenset(range(42014, 42052))
 """A template card that breaks a rule (DOC 90313)."""
-_CONTENT: Final = (
-    frozenset({40005, 40006, 40007, 40008, 40033, 40058, 40074, 44004, 45001, 45002, 45007, 45008, 82004, 85002}) | _CARD
-)
+_MEDIA: Final = frozenset({40005, 40006, 40007, 45001, 45007, 45008})
+_CONTENT: Final = frozenset({40008, 40033, 40058, 40074, 44004, 45002, 82004, 85002}) | _MEDIA | _CARD
 _OPERATOR: Final = frozenset({40013, 40056, 40082, 45031, 48002, 50003, 60020, 301002})
 _CUSTOMER_SERVICE: Final = frozenset({48007, 95011, 95012, 95017})
 """The application may not call customer service, or not for this account."""

@@ -82,14 +82,6 @@ def passive_xml(sealed: Sealed) -> bytes:
     ).encode()
 
 
-def passive_text_xml(to_user: str, from_user: str, create_time: int, content: str) -> bytes:
-    """What is sealed inside a passive text reply: ``to_user`` is the person, ``from_user`` the CorpID (DOC 90241)."""
-    return (
-        f"<xml>{_cdata('ToUserName', to_user)}{_cdata('FromUserName', from_user)}"
-        f"<CreateTime>{create_time}</CreateTime>{_cdata('MsgType', 'text')}{_cdata('Content', content)}</xml>"
-    ).encode()
-
-
 # --- A decrypted message of the application ----------------------------------------------
 
 

@@ -68,8 +68,14 @@ def test_passive_reply_equals_the_official_form() -> None:
         head = bytes.fromhex(vector["random16_hex"])
         sealed = box.seal(vector["plaintext"].encode(), vector["timestamp"], vector["nonce"], head)
         assert wire.passive_xml(sealed).decode() == vector["expected_http_body_xml"]
-    text = wire.passive_text_xml("ZhangSan", "ww8f3c1d20b7a94e56", 1767226001, "收到 ✅ 第1行\n第2行")
-    assert text.decode() == POSITIVE["R01"]["plaintext"]
+    text = wire.AppMessage(
+        to_user="ZhangSan",
+        from_user="ww8f3c1d20b7a94e56",
+        create_time=1767226001,
+        msg_type="text",
+        content="收到 ✅ 第1行\n第2行",
+    )
+    assert wire.message_xml(text).decode() == POSITIVE["R01"]["plaintext"]
 
 
 BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + b"".join(

@@ -10,7 +10,7 @@ from wechatpy.enterprise import parse_message
 from wechatpy.enterprise.crypto import WeChatCrypto
 
 from adapter.crypto import Envelope
-from adapter.wire import passive_text_xml, passive_xml
+from adapter.wire import AppMessage, message_xml, passive_xml
 from simulator.clock import ManualClock
 from simulator.corp import NobodyThere
 from simulator.faults import Faults, Switch
@@ -150,7 +150,8 @@ async def test_passive_reply_is_shown_and_cut(simulator, application):
 
         def reply(text):
             async def answer(_request):
-                inner = passive_text_xml("lina", sim.settings.corp_id, int(time.time()), text)
+                corp = sim.settings.corp_id
+                inner = message_xml(AppMessage(to_user="lina", from_user=corp, msg_type="text", content=text))
                 return web.Response(body=passive_xml(envelope.seal(inner, str(int(time.time())), "n1")))
 
             return answer
