@@ -361,7 +361,7 @@ def chosen_card(task: str, said: str) -> dict[str, Any]:
     }
 
 
-_SPOKEN: Final = re.compile(r"[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7a3?？!！]|\S\s+\S")
+_SPOKEN: Final = re.compile(r"[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7a3]|\S\s+\S|[?!]\s*\Z")
 
 
 def looks_spoken(key: str) -> bool:
