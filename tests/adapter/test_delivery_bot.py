@@ -388,3 +388,16 @@ async def test_what_is_beyond_our_own_limit_waits_and_is_not_lost() -> None:
         resumed, _ = await show(done, LONG, pace=pace, progress=resumed.progress, attempt=2)
     assert resumed == Delivered()
     assert [content for _, content in (*line.taken, *done.taken)] == bot_parts(LONG)
+
+
+def test_room_for_several_messages_is_room_for_the_last_of_them() -> None:
+    now = 0.0
+    pace = MemberPace(3, 0, clock=lambda: now)
+    pace.sent("LiNa")
+    now = 10.0
+    pace.sent("LiNa")
+    assert (pace.wait("lina", 1), pace.wait("lina", 2)) == (0.0, 50.0)
+    now = 60.0
+    assert pace.wait("lina", 2) == 0.0
+    assert pace.wait("lina", 9) == 10.0, "never more than an empty window"
+    assert pace.wait("wangfang", 2) == 0.0
