@@ -4,7 +4,8 @@ What must hold after every step:
 
 - every accepted owed turn is settled, or stands in ``unsettled()``, in order of arrival;
 - a name is settled at most once between two replays;
-- a worker whose claim is not the latest has written nothing.
+- a worker whose claim is not the latest has written nothing, and given no conversation to a person;
+- who has a conversation is what was written last.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ class Expected:
     reply: str = ""
     has_payload: bool = True
     merged: bool = False
+    pushed: bool = False
 
     @property
     def waits(self) -> bool:
@@ -53,6 +55,7 @@ class Expected:
 class Model:
     turns: dict[TurnName, Expected] = field(default_factory=dict)
     cuts: dict[str, int] = field(default_factory=dict)
+    handed_off: set[str] = field(default_factory=set)
     arrivals: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def where(self, **wanted: Any) -> list[TurnName]:
@@ -104,6 +107,19 @@ class Histories(RuleBasedStateMachine):
             if claim:
                 self.workers.append((ask.name, 1))
 
+    @rule(conversation=st.sampled_from(CONVERSATIONS))
+    def push(self, conversation: str) -> None:
+        name = TurnName(conversation, f"p{next(self.numbers)}")
+        ask, text = Ask(name, Content(), True, "default"), str(name)
+        final = Turn(name, TurnState.SUCCEEDED, Content(), 10.0, end_time=10.0, reply=text)
+        final.pushed, final.finish_reason = Content.of_text(text), FinishReason.STOP
+        owed = Owed("acc", recipient="r")
+        accepted = self.run(self.store.accept(ask, owed, time=10.0, claim=False, final=final, input_digest=b"said"))
+        assert accepted.created
+        self.model.turns[name] = Expected(
+            next(self.model.arrivals), ask, True, TurnState.SUCCEEDED, reply=text, pushed=True
+        )
+
     @precondition(lambda self: self.model.turns)
     @rule(data=st.data())
     def accept_again(self, data: st.DataObject) -> None:
@@ -124,8 +140,8 @@ class Histories(RuleBasedStateMachine):
         assert (stored.turn.state, stored.epoch, stored.attempts) == (one.state, one.epoch, one.epoch)
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), state=st.sampled_from([TurnState.SUCCEEDED, TurnState.FAILED]))
-    def finish(self, data: st.DataObject, state: TurnState) -> None:
+    @rule(data=st.data(), state=st.sampled_from([TurnState.SUCCEEDED, TurnState.FAILED]), hands_over=st.booleans())
+    def finish(self, data: st.DataObject, state: TurnState, hands_over: bool) -> None:
         """Some worker, perhaps one that was overtaken long ago, writes its end."""
         name, epoch = data.draw(st.sampled_from(self.workers))
         self.workers.remove((name, epoch))
@@ -135,10 +151,12 @@ class Histories(RuleBasedStateMachine):
         turn.finish_reason = FinishReason.STOP
         if one is None or one.epoch != epoch:
             with pytest.raises(StaleEpoch):
-                self.run(self.store.finish_owed(turn, (Delta(turn.reply),), epoch=epoch))
+                self.run(self.store.finish_owed(turn, (Delta(turn.reply),), epoch=epoch, hands_over=hands_over))
             return
-        self.run(self.store.finish_owed(turn, (Delta(turn.reply),), epoch=epoch))
+        self.run(self.store.finish_owed(turn, (Delta(turn.reply),), epoch=epoch, hands_over=hands_over))
         one.state, one.reply = state, turn.reply
+        if hands_over:
+            self.model.handed_off.add(name.conversation)
 
     @precondition(lambda self: len(self.model.where(owed=True)) > 1)
     @rule(data=st.data())
@@ -232,6 +250,8 @@ class Histories(RuleBasedStateMachine):
                 one.has_payload, one.reply, one.progress = False, "", b""
                 counted += 1
         assert (dropped.keys if keys else dropped.payloads) == counted
+        if keys:  # A conversation goes with its last turn.
+            self.model.handed_off &= {name.conversation for name in self.model.turns}
 
     @rule(conversation=st.sampled_from(CONVERSATIONS))
     def cut(self, conversation: str) -> None:
@@ -246,6 +266,18 @@ class Histories(RuleBasedStateMachine):
         for name in names:
             del self.model.turns[name]
         self.model.cuts.pop(conversation, None)
+        self.model.handed_off.discard(conversation)
+
+    @rule(conversation=st.sampled_from(CONVERSATIONS))
+    def hand_off(self, conversation: str) -> None:
+        self.run(self.store.hand_off(conversation, time=40.0))
+        self.model.handed_off.add(conversation)
+
+    @rule(conversation=st.sampled_from(CONVERSATIONS))
+    def resume(self, conversation: str) -> None:
+        existed = self.run(self.store.resume(conversation))
+        assert existed or conversation not in self.model.handed_off
+        self.model.handed_off.discard(conversation)
 
     # --- what must hold -----------------------------------------------------------------
 
@@ -272,10 +304,15 @@ class Histories(RuleBasedStateMachine):
             rounds = self.run(self.store.recent_rounds(conversation, 1000))
             assert [one.answer for one in rounds] == [
                 one.reply
-                for name in self.model.where(state=TurnState.SUCCEEDED, has_payload=True, merged=False)
+                for name in self.model.where(state=TurnState.SUCCEEDED, has_payload=True, merged=False, pushed=False)
                 if name.conversation == conversation
                 and (one := self.model.turns[name]).order > self.model.cuts.get(conversation, 0)
             ]
+
+    @invariant()
+    def who_has_a_conversation_is_what_was_written_last(self) -> None:
+        for conversation in CONVERSATIONS:
+            assert self.run(self.store.handed_off(conversation)) is (conversation in self.model.handed_off)
 
     def new_ask(self, conversation: str) -> Ask:
         number = next(self.numbers)
