@@ -290,12 +290,23 @@ class Simulator:
             shown = text if mention in text else f"{mention} {text}"
         return self._push(receiver, receiver.write(person, chat, shown), shown)
 
-    def send_to_bot(self, person: str, content: Mapping[str, Any], *, shown: str = "", bot: str | None = None) -> str:
-        """A message of another kind in the single chat: ``content`` has ``msgtype`` and its body (DOC 100719)."""
+    def send_to_bot(
+        self,
+        person: str,
+        body: Mapping[str, Any],
+        *,
+        shown: str = "",
+        bot: str | None = None,
+        content: dict[str, Any] | None = None,
+    ) -> str:
+        """A message of another kind in the single chat: ``body`` has ``msgtype`` and its body (DOC 100719).
+
+        Args: ``content`` of the person's own bubble (``chats.Bubble.content``).
+        """
         self.corp.must_know(person)
         receiver = self._bot(bot)
-        push = receiver.write_other(person, f"bot:{receiver.settings.id}", content)
-        return self._push(receiver, push, shown or f"[{content.get('msgtype')}]", media=True)
+        push = receiver.write_other(person, f"bot:{receiver.settings.id}", body)
+        return self._push(receiver, push, shown or f"[{body.get('msgtype')}]", media=True, content=content)
 
     def send_media_to_bot(
         self,
@@ -336,7 +347,8 @@ class Simulator:
         def body() -> dict[str, Any]:
             return {"msgtype": "text", "text": {"content": shown}, "quote": quote.body()}
 
-        return self._push(receiver, receiver.write_other(person, chat, body(), anew=body), shown)
+        push = receiver.write_other(person, chat, body(), anew=body)
+        return self._push(receiver, push, shown, content=quote.shown())
 
     def touch_card(
         self, person: str, bubble: Bubble, key: str, selected: Mapping[str, tuple[str, ...]] | None = None
@@ -464,6 +476,13 @@ class Simulator:
     def set_kf_callback_url(self, url: str) -> None:
         """Where the callbacks of customer service go from now on, unchecked."""
         self.callbacks.urls[self.corp.kf_app.agent_id] = url
+
+    async def save_kf_callback_url(self, url: str) -> UrlCheck:
+        """The address is taken only if it passes the check."""
+        outcome = await self.callbacks.check(self.corp.kf_app, url)
+        if outcome.passed:
+            self.set_kf_callback_url(url)
+        return outcome
 
     # --- who is meant ---
 

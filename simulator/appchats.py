@@ -32,6 +32,10 @@ class AppChats:
         rules = corp.rules
         self._rates: Windows[str] = Windows(rules.group_per_minute, 60 * rules.group_per_minute, 10_000)
 
+    def owner(self, chat_id: str) -> int | None:
+        """The application that created a group; ``None`` where no application did."""
+        return self._owner.get(chat_id)
+
     def create(self, app: AppSettings, body: Mapping[str, Any]) -> dict[str, Any]:
         """``appchat/create``. Raises :class:`Refused`."""
         members = self._members(body.get("userlist"))

@@ -1,7 +1,8 @@
 """Who sees what: chats and their bubbles. Pure state; time is handed in.
 
-A chat has a key: ``app:<agentid>``, ``bot:<botid>`` or ``group:<chatid>``. With an
-application or a bot every person has a conversation of their own; a group has one.
+A chat has a key: ``app:<agentid>``, ``bot:<botid>``, ``kf:<open_kfid>`` or ``group:<chatid>``.
+With an application, a bot or customer service every person has a conversation of their own;
+a group has one.
 """
 
 import re
@@ -42,7 +43,7 @@ class Bubble(msgspec.Struct, kw_only=True, omit_defaults=True):
     person: str = ""
     """Whose conversation; empty in groups."""
     speaker: str
-    """A UserID, ``app:<agentid>`` or ``bot:<botid>``."""
+    """A UserID, an external_userid, ``app:<agentid>``, ``bot:<botid>``, ``kf:<open_kfid>`` or ``robot:<name>``."""
     look: Look = "text"
     text: str
     """What is seen, after every cut; without what is folded away."""
@@ -53,7 +54,8 @@ class Bubble(msgspec.Struct, kw_only=True, omit_defaults=True):
     ``replaced``: what was chosen, or empty; in a group perhaps ``by``: the same for single members}; ``image``,
     ``voice``, ``video``, ``file`` {``name``, ``size``, ``url``: where this simulator gives the bytes}; ``news``
     {``articles``}; ``menu`` {``head``, ``items``, ``tail``}; ``link``, ``location``, ``textcard``, ``miniprogram``
-    {their fields}; ``mixed`` {``items``: of these kinds and ``text``}."""
+    {their fields}; ``mixed`` {``items``: of these kinds and ``text``}; ``quote`` {``quoted``: a line of what the
+    person quotes, ``by``: its speaker}."""
     feedback_id: str = ""
     """With it, the page offers to rate the message (DOC 101031)."""
     finished: bool = True

@@ -6,7 +6,7 @@ callback says no more than that there is something new.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -134,11 +134,14 @@ class CustomerService:
     def recall(self, customer: str, msg_id: str, desk: str | None = None) -> None:
         """A customer takes a message back."""
         desk = self.desk(desk)
+        self._gone(desk, customer, msg_id)
+        self._event(desk, customer, "user_recall_msg", {"recall_msgid": msg_id})
+
+    def _gone(self, desk: str, customer: str, msg_id: str) -> None:
         for bubble in self._corp.chats.bubbles(customer, f"kf:{desk}"):
             if bubble.msg_id == msg_id:
-                bubble.recalled, bubble.text = True, "消息已撤回"
+                bubble.recalled, bubble.text, bubble.content = True, "消息已撤回", None
                 self._corp.chats.touched(bubble)
-        self._event(desk, customer, "user_recall_msg", {"recall_msgid": msg_id})
 
     # --- what the persons who serve do ---
 
@@ -194,8 +197,10 @@ class CustomerService:
 
     def recall_as(self, servicer: str, customer: str, msg_id: str, desk: str | None = None) -> None:
         """A person takes a message back."""
+        desk = self.desk(desk)
+        self._gone(desk, customer, msg_id)
         event = {"recall_msgid": msg_id, "servicer_userid": servicer}
-        self._event(self.desk(desk), customer, "servicer_recall_msg", event)
+        self._event(desk, customer, "servicer_recall_msg", event)
 
     # --- what the application's requests stand on ---
 
@@ -212,6 +217,11 @@ class CustomerService:
         if session.state != OVER and self._corp.now - session.wrote_at > self._corp.rules.kf_window_seconds:
             session.state, session.servicer = OVER, ""
         return session
+
+    def sessions(self) -> Iterator[tuple[str, str, Session]]:
+        """Account, customer and session, of all who were there."""
+        for desk, customer in list(self._sessions):
+            yield desk, customer, self.session(desk, customer)
 
     def move(self, desk: str, customer: str, state: int, servicer: str = "") -> None:
         """Puts a customer into other hands."""

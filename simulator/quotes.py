@@ -1,11 +1,14 @@
 """What a bot gets of a message that somebody quotes (DOC 100719): texts, and the files in it under new addresses."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from simulator.bots import Bot
 from simulator.chats import Bubble
 from simulator.media import KINDS, MediaStore, new_key
+
+_SHOWN: Final = 200
+"""Characters of a quoted message."""
 
 
 class Quote:
@@ -15,6 +18,11 @@ class Quote:
         self._store = store
         self._callback_key = bot.settings.encoding_aes_key.reveal() if bot.settings.mode == "callback" else ""
         self._bubble = bubble
+
+    def shown(self) -> dict[str, Any]:
+        """What the person's own bubble holds of it (``chats.Bubble.content``)."""
+        line = " ".join(self._bubble.text.split())[:_SHOWN]
+        return {"kind": "quote", "quoted": line, "by": self._bubble.speaker}
 
     def body(self) -> dict[str, Any]:
         """The field ``quote``."""

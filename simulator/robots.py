@@ -57,6 +57,16 @@ class Robots:
             if robot.settings.name == name:
                 robot.disabled = disabled
 
+    def listed(self) -> list[dict[str, Any]]:
+        """Name, group and whether it is disabled, of each."""
+        return [
+            {"name": robot.settings.name, "group": self._group(robot), "disabled": robot.disabled}
+            for robot in self._robots.values()
+        ]
+
+    def _group(self, robot: _Robot) -> str:
+        return robot.settings.group or next(iter(self._corp.groups), "")
+
     def routes(
         self, guarded: Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]
     ) -> list[web.AbstractRouteDef]:
@@ -101,8 +111,8 @@ class Robots:
         return {"errcode": 0, "errmsg": ERRORS[0]}
 
     def _show(self, robot: _Robot, message: _Message) -> None:
-        corp, group = self._corp, robot.settings.group or next(iter(self._corp.groups), "")
-        chat, msg_id = f"group:{group}", corp.new_opaque_id("rm")
+        corp = self._corp
+        chat, msg_id = f"group:{self._group(robot)}", corp.new_opaque_id("rm")
         corp.chats.post(
             chat=chat,
             person="",
