@@ -105,6 +105,7 @@ def _desk(shared: Shared, name: str, desk: KfSettings) -> tuple[KfAccount, Accou
         shared.metrics,
         account=name,
         handing_over=HandingOver(desk.servicer) if desk.hand_off else None,
+        caught_up=sync.caught_up,
         longest_pause=delivery.retry_seconds,
         max_waiting=min(desk.max_waiting, delivery.max_open // 2),
         file_above=shared.settings.media.file_above_bytes,

@@ -7,6 +7,7 @@ service offers nothing that is behind it before it was reported on.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -27,7 +28,7 @@ from adapter.kf_errors import EXHAUSTED, NOT_OURS, TOO_LATE, came_through_before
 from adapter.kf_ledger import Ledger
 from adapter.kf_render import File, Menu, Message, Text, messages
 from adapter.kf_service import KfService
-from adapter.kf_wire import PERSON, POOL, Receiver, media_message, menu_message, message_id, text_message
+from adapter.kf_wire import ASSISTANT, PERSON, POOL, Receiver, media_message, menu_message, message_id, text_message
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.translate import read_address
@@ -42,6 +43,7 @@ _QUICK_TRIES: Final = 3
 _QUICK_PAUSE: Final = 0.3
 _PATIENCE: Final = 60.0
 """Seconds a delivery waits by itself for a frequency limit."""
+_CATCH_UP_SECONDS: Final = 30.0
 _TOO_LATE: Final = "the customer has not written within 48 hours"
 _PERSON_HAS_IT: Final = "a person of the company has the customer"
 
@@ -93,13 +95,19 @@ class KfCourier:
         *,
         account: str,
         handing_over: HandingOver | None,
+        caught_up: Callable[[str], Awaitable[None]],
         longest_pause: float,
         max_waiting: int = 128,
         file_above: int = 0,
     ) -> None:
-        """Args: ``handing_over`` is ``None`` where no person can be brought in; ``longest_pause`` in seconds
-        between two attempts; at most ``max_waiting`` answers wait here for a message of their customer;
-        ``file_above`` as for ``kf_render.messages``.
+        """Made for one application.
+
+        Args:
+            handing_over: ``None`` where no person can be brought in.
+            caught_up: waits until everything was handled that an account (``open_kfid``) has now.
+            longest_pause: in seconds between two attempts.
+            max_waiting: answers that wait here for a message of their customer.
+            file_above: as for ``kf_render.messages``.
         """
         self._api = api
         self._uploads = uploads
@@ -110,6 +118,7 @@ class KfCourier:
         self._waiting = metrics.kf_waiting.labels(account)
         self._account = account
         self._handing_over = handing_over
+        self._caught_up = caught_up
         self._longest_pause = longest_pause
         self._max_waiting = max_waiting
         self._file_above = file_above
@@ -264,7 +273,12 @@ class KfCourier:
 
     async def _hand_over(self, sending: "_Sending", handing_over: HandingOver) -> None:
         """Gives the customer to a person, after the reply that says so: nothing could be sent behind it."""
-        if await self._api.state(sending.to) in (POOL, PERSON):
+        found = await self._api.state(sending.to)
+        if found in (POOL, PERSON):
+            return
+        if sending.delivery.attempt > 1 and found != ASSISTANT:
+            # An earlier attempt gave the customer away, and that session is over by now. If it did not get that
+            # far after all, the customer's next message finds out (see ``_quiet``).
             return
         state = PERSON if handing_over.servicer else POOL
         try:
@@ -294,12 +308,19 @@ class KfCourier:
     async def _quiet(self, sending: "_Sending") -> Outcome:
         """Says nothing while a person has the customer; finds out whether one really has.
 
-        No event tells of a session that ran out, and an event may be missed. Then this message
-        is asked once more, of the assistant.
+        No event tells of a session that ran out. Then this message is asked once more, of the
+        assistant. Where an event does tell that a person is done, this message was theirs.
         """
         if await self._api.state(sending.to) in (POOL, PERSON):
             return Delivered()
         delivery = sending.delivery
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await self._caught_up(sending.to.open_kfid)
+        except TimeoutError:
+            return self._put_off(sending, 5.0, "events of the account were not read in time")
+        if not await self._service.handed_off(sending.conversation):
+            return Delivered()
         log.info("kf_nobody_has_it", account=self._account, conversation=sending.conversation)
         await self._service.resume(sending.conversation)
         again = message_id(delivery.turn, "again")

@@ -7,7 +7,7 @@ from typing import Final
 from adapter.submission import CHANNEL, account_name
 from adapter.translate import Incoming
 from weconverse import ConversationClient, ResourceNotFound
-from weconverse.v1.conversation_pb2 import Turn, TurnOptions
+from weconverse.v1.conversation_pb2 import Conversation, Turn, TurnOptions
 
 _SECONDS: Final = 10.0
 """For one call. Nobody waits on the line: a callback is acknowledged before."""
@@ -81,6 +81,11 @@ class KfService:
     async def hand_off(self, conversation: str) -> None:
         """Tells that a person has the customer: the assistant is silent from now on."""
         await self._client.hand_off(conversation, timeout=_SECONDS)
+
+    async def handed_off(self, conversation: str) -> bool:
+        """Whether the assistant is silent because a person has the customer."""
+        found = await self._client.get_conversation(conversation, timeout=_SECONDS)
+        return found.state == Conversation.HANDED_OFF
 
     async def resume(self, conversation: str) -> None:
         """Tells that nobody has the customer: the assistant answers from now on."""

@@ -88,6 +88,11 @@ class KfSync:
         if (puller := self._puller(hint.open_kfid)) is not None:
             puller.hint(hint.token)
 
+    async def caught_up(self, open_kfid: str) -> None:
+        """Waits until everything was handled that the account has now. The caller bounds the time."""
+        if (puller := self._puller(open_kfid)) is not None:
+            await puller.caught_up()
+
     def look_again(self) -> None:
         """Has the list of accounts read soon; never waits."""
         self._look.set()
@@ -190,6 +195,8 @@ class _Puller:
         self._token = ""
         self._token_until = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        """Who waits for a round that begins after they came."""
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self._task = group.create_task(self._run(), name=f"pull {self._open_kfid}")
@@ -206,6 +213,12 @@ class _Puller:
             self._token, self._token_until = token, self._sync.now() + TOKEN_SECONDS
         self._asked.set()
 
+    async def caught_up(self) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._asked.set()
+        await done
+
     def _current_token(self) -> str:
         return self._token if self._sync.now() < self._token_until else ""
 
@@ -218,4 +231,8 @@ class _Puller:
                 if not self._sync.active:
                     continue
             self._asked.clear()
+            waiting, self._waiting = self._waiting, []
             await self._sync.pull(self._open_kfid, self._current_token)
+            for done in waiting:
+                if not done.done():  # whoever waited may have given up
+                    done.set_result(None)

@@ -110,12 +110,17 @@ async def bench(*, hand_off: bool = True, max_waiting: int = 8) -> AsyncIterator
             metrics,
             account="desk",
             handing_over=HandingOver() if hand_off else None,
+            caught_up=_nothing_is_new,
             longest_pause=100.0,
             max_waiting=max_waiting,
         )
         sim.customer_writes(LIN, "在吗")
         yield Bench(sim, clock, fake, courier, ledger)
         await http.aclose()
+
+
+async def _nothing_is_new(_open_kfid: str) -> None:
+    """All events were handled."""
 
 
 LONG = "\n\n".join(f"第{number}段" + "字" * 600 for number in range(3))
@@ -233,6 +238,18 @@ async def test_a_customer_is_given_away_once_whatever_dies() -> None:
             assert await b.deliver(turn, attempt=2, progress=progress) == Delivered()
         assert b.said() == ["转接中"]
         assert b.fake.requests("HandOffConversation", HandOffConversationRequest) == []
+
+
+async def test_a_customer_who_was_served_meanwhile_is_not_given_away_again() -> None:
+    async with bench() as b:
+        turn = b.turn("转接中", finish_reason=Turn.HANDED_OFF)
+        assert await b.deliver(turn) == Delivered()
+        b.sim.servicer_takes(PERSON, LIN)
+        b.sim.servicer_ends(PERSON, LIN)
+        assert await b.deliver(turn, attempt=2, progress=b.records[-1]) == Delivered()
+        b.sim.customer_writes(LIN, "还有")
+        assert await b.deliver(turn, attempt=3, progress=b.records[-1]) == Delivered()
+        assert b.sim.kf.session(DESK, LIN).state == 0
 
 
 async def test_nothing_is_said_while_a_person_serves() -> None:

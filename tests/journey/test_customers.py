@@ -41,3 +41,6 @@ async def test_a_customer_is_served_by_the_assistant_a_person_and_the_assistant(
         sim.servicer_ends(PERSON, CUSTOMER)
         sim.customer_writes(CUSTOMER, "还想问一下退货")
         assert "您的问题是:还想问一下退货" in (await said(sim, 4))[-1]
+        # Behind it in the line, so that nothing else comes.
+        sim.customer_writes(CUSTOMER, "再见")
+        assert "您的问题是:再见" in (await said(sim, 5))[-1]
