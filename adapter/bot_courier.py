@@ -67,7 +67,7 @@ class BotCourier:
             address = receiver(delivery.recipient) if delivery.pushed else read_address(delivery.address)
         except ValueError as error:
             return Undeliverable(str(error))
-        if delivery.attempt > 1 and read_progress(delivery.progress).proactive:
+        if delivery.attempt > 1 and (not address.req_id or read_progress(delivery.progress).proactive):
             self._metrics.resend_suspect.labels("bot").inc()
         showing = Showing(
             self._client,
