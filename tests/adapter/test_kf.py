@@ -539,3 +539,10 @@ def test_secrets_have_to_be_given() -> None:
     desk = KfSettings(corp_id="ww", secret=Secret(""), token=Secret("t"), encoding_aes_key=Secret("k"))
     with pytest.raises(SettingsError, match=r"kf.desk.secret"):
         check(Settings(kf={"desk": desk}))
+
+
+async def test_the_address_passes_the_check_of_the_console(tmp_path: Path) -> None:
+    async with stack(tmp_path) as (sim, _):
+        url = sim.callbacks.urls[sim.corp.kf_app.agent_id]
+        assert (await sim.save_kf_callback_url(url)).passed
+        assert not (await sim.save_kf_callback_url(url + "x")).passed
