@@ -193,8 +193,7 @@ class Chat:
             self._screen.end("(stopped)")
             self._cancel(stream.name)
         else:
-            cut = stream.turn is not None and stream.turn.finish_reason == Turn.LENGTH
-            self._screen.end("(cut: the reply reached its limit)" if cut else "")
+            self._screen.end("" if stream.turn is None else _note(stream.turn))
 
     def _cancel(self, name: str) -> None:
         """Stops a turn at the service. Nothing is lost where that fails: it stops there when nobody waits."""
@@ -203,6 +202,13 @@ class Chat:
                 self._client.cancel_turn(name, timeout=2.0)
             except WeConverseError as error:
                 self._screen.note(describe(error))
+
+
+def _note(turn: Turn) -> str:
+    """What has to be said beside a reply, or in its place."""
+    if turn.finish_reason == Turn.HANDED_OFF and not text_of(turn.reply):
+        return "(a person has this conversation)"
+    return "(cut: the reply reached its limit)" if turn.finish_reason == Turn.LENGTH else ""
 
 
 def _ask(client: BlockingClient, conversation: str, args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

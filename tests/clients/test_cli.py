@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weconverse import ConverseRequest, FailedPrecondition, RateLimited, TextReplacement, Turn
+from weconverse import ConversationClient, ConverseRequest, FailedPrecondition, RateLimited, TextReplacement, Turn
 from weconverse._terminal import ASSISTANT, Screen, printable, rows
 from weconverse.cli import describe, readable
 from weconverse.testing import FakeService
@@ -213,6 +213,15 @@ async def test_chat_before_anything_was_said_and_after_errors() -> None:
         "assistant> 乙",
         "",
     ]
+
+
+async def test_chat_says_that_a_person_has_the_conversation() -> None:
+    async with FakeService() as fake:
+        async with ConversationClient(fake.target) as client:
+            await client.hand_off("c")
+        code, out, err = await run("chat", "--target", fake.target, "--conversation", "c", stdin="在吗\n".encode())
+    assert (code, err) == (0, "")
+    assert out.rstrip().endswith("(a person has this conversation)")
 
 
 async def test_chat_where_nobody_listens(unused_tcp_port: int) -> None:
