@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from adapter.app_messages import MESSAGE_TYPE, Message, Receiver, card, fits, in_words, markdown, native, text
+from adapter.app_messages import MESSAGE_TYPE, Message, Receiver, card, fits, markdown, text
+from adapter.app_native import in_words, native
 from adapter.capabilities import DOORS
 from adapter.cards import CARD_TYPE, card_text, checked, choices_card, choices_text
 from adapter.exhibits import with_files

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapter.app_messages import MESSAGE_TYPE, Receiver, encode, in_words, native, receiver_of, text, to_user
+from adapter.app_messages import MESSAGE_TYPE, Receiver, encode, receiver_of, text, to_user
+from adapter.app_native import in_words, native
 from adapter.app_pieces import File, Said, pieces_of
 from adapter.cards import CARD_TYPE
 from weconverse.v1.conversation_pb2 import Choice, Content, Media, Part, Turn
