@@ -81,9 +81,11 @@ async def test_what_cannot_be_answered_gets_one_clear_sentence(stack: Stack, cha
     sim = stack.simulator
     if chat == "app":
         sim.send_to_app(PERSON, "image", {"PicUrl": "https://example.com/a.png", "MediaId": "m"})
+        missing = TEXTS.media_unavailable
     else:
         sim.send_to_bot(PERSON, {"msgtype": "image", "image": {"url": "https://example.com/a", "aeskey": "a"}})
-    assert (await _answered(sim, chat, 1))[0].text == TEXTS.media_not_supported
+        missing = TEXTS.media_damaged
+    assert (await _answered(sim, chat, 1))[0].text == missing
     assert (await _say(sim, chat, "演示故障：拒答", 1)).text == TEXTS.provider_blocked
     assert (await _say(sim, chat, "演示故障：中断", 2)).text == TEXTS.apology
 
