@@ -19,9 +19,10 @@ one instance is offered the delivery. Between the two stand these rules:
 5. *Near the end of the polls nothing is settled by them any more*: what is still owed then goes
    by rule 3, because too few polls are left to bring an end that is lost on its way.
 
-What remains: if WeCom stopped polling earlier than it says, and in the second in which a
-bubble was about to be finished, the answer stays unseen; and if it took a used address again
-(it documents that it does not), a crash in the middle of that request could show an answer twice.
+What remains: when no instance can be reached from the moment in which a bubble is about to be
+finished until WeCom stops asking, which is ``grace`` seconds at least, the answer stays unseen;
+and if WeCom took a used address again (it documents that it does not), a crash in the middle of
+that request could show an answer twice.
 """
 
 import asyncio

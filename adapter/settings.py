@@ -473,7 +473,7 @@ class CallbackBotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fi
     grace_seconds: Annotated[
         float,
         Meta(
-            description="Seconds that are waited behind that window: more than the clocks of the machines differ.",
+            description="Seconds at the end of that window in which no bubble is finished any more, and that are waited behind it: more than the clocks of the machines differ, and than a restart takes.",
             gt=0,
             le=60,
         ),

@@ -1,4 +1,9 @@
-"""A bot in callback mode behind a load balancer: no answer is lost or doubled, whichever process dies."""
+"""A bot in callback mode behind a load balancer: no answer is lost or doubled, whichever process dies.
+
+Of the two adapters one is left at a time. When none can be reached from the moment in which a
+bubble is about to be finished until WeCom stops asking for it, its answer stays unseen: the
+one loss that is left (docs/adr/0016). WeCom's window is a fifteenth of the real one here.
+"""
 
 import asyncio
 import contextlib
@@ -14,6 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from adapter.bot_fetched import CONTINUED_LATER
 from adapter.translate import UNREACHABLE
 from simulator.app import Simulator
 from simulator.chats import Bubble
@@ -24,8 +30,9 @@ from simulator.settings import BotSettings, ListenSettings, Settings
 from tests.journey.stack import SCRIPT, SCRIPTED, SERVER, Program, free_ports, people
 
 ADAPTERS = 2
-WINDOW_SECONDS = 6.0
-GRACE_SECONDS = 1.5
+CLOSE_SECONDS = 14.0
+WINDOW_SECONDS = 24.0
+GRACE_SECONDS = 8.0
 SETTLE_SECONDS = 60.0
 ADAPTER = """
 [server]
@@ -41,7 +48,7 @@ api_base = "{rest}"
 [callback_bots.helper]
 token = "SimulatorBotToken"
 encoding_aes_key = "SimulatorBotAESKey0123456789ABCDEFGHIJKLMNO"
-close_seconds = 5.0
+close_seconds = {close}
 window_seconds = {window}
 grace_seconds = {grace}
 """
@@ -75,6 +82,15 @@ async def _balancer(ports: list[int], dice: random.Random) -> AsyncIterator[str]
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 class Count:
     """What became of what people wrote."""
 
@@ -95,8 +111,12 @@ class Count:
         return [bubble for one in self._sim.settings.people for bubble in self._sim.replies(one.id, "bot")]
 
     def seen(self) -> Counter[str]:
-        """How many bubbles, finished in time, hold each token."""
-        whole = [bubble for bubble in self.bubbles() if bubble.finished and not bubble.expired]
+        """How many whole answers hold each token: not bubbles that expired, or that say the answer follows."""
+        whole = [
+            bubble
+            for bubble in self.bubbles()
+            if bubble.finished and not bubble.expired and CONTINUED_LATER.strip() not in bubble.text
+        ]
         return Counter(token for bubble in whole for token in set(_TOKEN.findall(bubble.text)))
 
     def told(self) -> set[str]:
@@ -126,7 +146,7 @@ class Count:
 async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     long = request.config.getoption("--chaos-long", default=False)
     seed = int(time.time()) if long else 5
-    kills, messages = (30, 1200) if long else (4, 60)
+    kills, messages = (30, 1200) if long else (3, 60)
     dice = random.Random(seed)
     grpc_port, *callback_ports = free_ports(1 + ADAPTERS)
     settings = Settings(
@@ -148,6 +168,7 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
             "grpc": grpc_port,
             "folder": tmp_path,
             "rest": sim.rest_base,
+            "close": CLOSE_SECONDS,
             "window": WINDOW_SECONDS,
             "grace": GRACE_SECONDS,
         }
@@ -168,15 +189,18 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
             writers = [tasks.create_task(count.write(one.id, stop, dice)) for one in settings.people]
             while sum(program.kills for program in programs) < kills or len(count.written) < messages:
                 await asyncio.sleep(dice.uniform(2.0, 5.0))
-                for program in dice.choice([programs[:1], [programs[1]], [programs[2]], programs]):
-                    program.kill()
+                victim = dice.randrange(1, len(programs))
+                if await _listens(callback_ports[ADAPTERS - victim]):  # the other one
+                    programs[victim].kill()
+                if dice.random() < 0.4:
+                    programs[0].kill()
             stop.set()
             await asyncio.gather(*writers)
             sim.faults.clear()
             with contextlib.suppress(TimeoutError):  # the count says what is missing
                 await sim.wait_for(lambda: not count.under_way() and not count.lost(), SETTLE_SECONDS)
             # Until nobody can think any more that an answer was not fetched, and send it a second time.
-            await asyncio.sleep(WINDOW_SECONDS + 2 * GRACE_SECONDS)
+            await asyncio.sleep(WINDOW_SECONDS + 2 * GRACE_SECONDS if long else 0.0)
             for program in reversed(programs):
                 await program.stop()
         seen, lost = count.seen(), count.lost()
@@ -187,6 +211,6 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
             f"{len(seen)} answered ({late} by response_url), {len(count.told())} asked to write again, "
             f"{sim.counters['given_up']} never acknowledged, {len(lost)} lost, {len(doubled)} doubled"
         )
-        assert not doubled, f"for example {doubled[:5]} (seed {seed})"
-        assert not lost, f"for example {count.story(lost[0])} (seed {seed})"
+        assert not doubled, f"for example {count.story(doubled[0])} (seed {seed})"
+        assert not lost, f"for example {'; '.join(map(count.story, lost[:3]))} (seed {seed})"
         assert len(seen) > len(count.written) / 2
