@@ -1,24 +1,40 @@
 """The requests of customer service (DOC 94670, 96427, 94669) that one application makes."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from adapter.api import Answer, WeComApi
-from adapter.kf_wire import (
-    PAGE_ITEMS,
-    AccountsAnswer,
-    KfItem,
-    Receiver,
-    StateAnswer,
-    SyncAnswer,
-    read_item,
-    sync_request,
-)
+from adapter.kf_wire import NEW, PAGE_ITEMS, KfItem, Receiver, read_item, sync_request
 
 _PAGE_OF_ACCOUNTS: Final = 100
 _MOST_ACCOUNTS: Final = 5000
 """More than a company can have; ends the asking whatever the answers are."""
+
+
+class _SyncAnswer(Answer):
+    """Of ``kf/sync_msg``."""
+
+    next_cursor: str = ""
+    has_more: int = 0
+    msg_list: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+
+class _StateAnswer(Answer):
+    """Of ``kf/service_state/get``."""
+
+    service_state: int = NEW
+    servicer_userid: str = ""
+
+
+class _Account(msgspec.Struct):
+    open_kfid: str = ""
+
+
+class _AccountsAnswer(Answer):
+    """Of ``kf/account/list``."""
+
+    account_list: list[_Account] = msgspec.field(default_factory=list)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -39,7 +55,7 @@ class KfApi:
     async def sync(self, open_kfid: str, cursor: str, token: str) -> Page:
         """What an account has behind a cursor."""
         body = sync_request(open_kfid, cursor, token, PAGE_ITEMS)
-        answer = await self._api.call("kf/sync_msg", body, SyncAnswer, repeatable=True)
+        answer = await self._api.call("kf/sync_msg", body, _SyncAnswer, repeatable=True)
         items = [read_item(raw, open_kfid) for raw in answer.msg_list]
         return Page(items, answer.next_cursor, bool(answer.has_more))
 
@@ -53,7 +69,7 @@ class KfApi:
 
     async def state(self, to: Receiver) -> int:
         """Who has the customer now; see the states of :mod:`adapter.kf_wire`."""
-        answer = await self._api.call("kf/service_state/get", _session(to), StateAnswer, repeatable=True)
+        answer = await self._api.call("kf/service_state/get", _session(to), _StateAnswer, repeatable=True)
         return answer.service_state
 
     async def give(self, to: Receiver, state: int, servicer: str = "") -> None:
@@ -66,7 +82,7 @@ class KfApi:
         found: list[str] = []
         while len(found) < _MOST_ACCOUNTS:
             body = msgspec.json.encode({"offset": len(found), "limit": _PAGE_OF_ACCOUNTS})
-            answer = await self._api.call("kf/account/list", body, AccountsAnswer, repeatable=True)
+            answer = await self._api.call("kf/account/list", body, _AccountsAnswer, repeatable=True)
             found += [account.open_kfid for account in answer.account_list if account.open_kfid]
             if len(answer.account_list) < _PAGE_OF_ACCOUNTS:
                 break

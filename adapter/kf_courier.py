@@ -322,9 +322,10 @@ class KfCourier:
         if not await self._service.handed_off(sending.conversation):
             return Delivered()
         log.info("kf_nobody_has_it", account=self._account, conversation=sending.conversation)
-        await self._service.resume(sending.conversation)
+        conversation, open_kfid = sending.conversation, sending.to.open_kfid
+        await self._service.resume(conversation)
         again = message_id(delivery.turn, "again")
-        await self._service.ask_again(delivery.ended_turn, delivery.address, sending.to.open_kfid, again)
+        await self._service.ask_again(conversation, delivery.ended_turn, delivery.address, open_kfid, again)
         return Delivered()
 
     # --- what did not work -------------------------------------------------------------------

@@ -50,10 +50,10 @@ class KfService:
             options=self._options,
         )
 
-    async def ask_again(self, turn: Turn, address: bytes, open_kfid: str, request_id: str) -> None:
+    async def ask_again(self, conversation: str, turn: Turn, address: bytes, open_kfid: str, request_id: str) -> None:
         """Hands the message of a turn over once more, as another turn."""
         await self._client.submit(
-            turn.name.rpartition("/turns/")[0],
+            conversation,
             turn.input,
             request_id=request_id,
             account=self._account,

@@ -8,6 +8,7 @@ callback reaches only one of them; two that read the same items do no harm.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -139,23 +140,22 @@ class KfSync:
 
     # --- for the pullers -------------------------------------------------------------------
 
-    async def pull(self, open_kfid: str, token: Callable[[], str]) -> None:
-        """Pulls one account to its end, however long that takes.
-
-        Args: ``token`` gives that of the latest callback, or nothing when it is too old.
-        """
-        backoff = Backoff(0.5, 60.0)
+    async def pull(self, puller: "_Puller") -> None:
+        """Pulls one account to its end, however long that takes."""
+        backoff, open_kfid = Backoff(0.5, 60.0), puller.open_kfid
         while True:
-            cursor = self._cursors.get(open_kfid)
+            cursor, token = self._cursors.get(open_kfid), puller.token()
             try:
-                page = await self._page(open_kfid, cursor, token())
+                page = await self._page(open_kfid, cursor, token)
             except WeComError as error:
                 self._counted.labels(self._account, "limited" if isinstance(error, SlowDown) else "failed").inc()
                 log.warning("kf_pull_failed", account=self._account, open_kfid=open_kfid, why=str(error))
                 if isinstance(error, ContentRefused) and cursor:
                     # A cursor that WeCom does not know (any more). Beginning anew costs time and nothing else.
                     await self._cursors.put(open_kfid, "")
-                await asyncio.sleep(max(backoff.pause(), min(error.retry_after or 0.0, 60.0)))
+                pause = max(backoff.pause(), min(error.retry_after or 0.0, 60.0))
+                # A callback ends the pause where it changes something: WeCom is less strict with a token.
+                await (asyncio.sleep(pause) if token else puller.until_token(pause))
                 continue
             self._counted.labels(self._account, "ok").inc()
             backoff.reset()
@@ -190,16 +190,17 @@ class _Puller:
 
     def __init__(self, sync: KfSync, open_kfid: str) -> None:
         self._sync = sync
-        self._open_kfid = open_kfid
+        self.open_kfid = open_kfid
         self._asked = asyncio.Event()
         self._token = ""
         self._token_until = 0.0
+        self._fresh_token = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []
         """Who waits for a round that begins after they came."""
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        self._task = group.create_task(self._run(), name=f"pull {self._open_kfid}")
+        self._task = group.create_task(self._run(), name=f"pull {self.open_kfid}")
 
     def stop(self) -> None:
         if self._task is not None:
@@ -211,6 +212,7 @@ class _Puller:
     def hint(self, token: str) -> None:
         if token:
             self._token, self._token_until = token, self._sync.now() + TOKEN_SECONDS
+            self._fresh_token.set()
         self._asked.set()
 
     async def caught_up(self) -> None:
@@ -219,8 +221,16 @@ class _Puller:
         self._asked.set()
         await done
 
-    def _current_token(self) -> str:
+    def token(self) -> str:
+        """That of the latest callback, or nothing when it is too old."""
         return self._token if self._sync.now() < self._token_until else ""
+
+    async def until_token(self, seconds: float) -> None:
+        """Waits for the token of another callback, for that many seconds at most."""
+        self._fresh_token.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._fresh_token.wait()
 
     async def _run(self) -> None:
         while True:
@@ -232,7 +242,7 @@ class _Puller:
                     continue
             self._asked.clear()
             waiting, self._waiting = self._waiting, []
-            await self._sync.pull(self._open_kfid, self._current_token)
+            await self._sync.pull(self)
             for done in waiting:
                 if not done.done():  # whoever waited may have given up
                     done.set_result(None)

@@ -11,7 +11,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from adapter.api import Answer
 from adapter.visible import utf8_length
 from adapter.wire import AppMessage
 
@@ -107,31 +106,6 @@ def read_item(raw: Mapping[str, Any], open_kfid: str) -> KfItem:
         is_event=is_event,
         body=body,
     )
-
-
-class SyncAnswer(Answer):
-    """Of ``kf/sync_msg``."""
-
-    next_cursor: str = ""
-    has_more: int = 0
-    msg_list: list[dict[str, Any]] = msgspec.field(default_factory=list)
-
-
-class StateAnswer(Answer):
-    """Of ``kf/service_state/get``."""
-
-    service_state: int = NEW
-    servicer_userid: str = ""
-
-
-class _Account(msgspec.Struct):
-    open_kfid: str = ""
-
-
-class AccountsAnswer(Answer):
-    """Of ``kf/account/list``."""
-
-    account_list: list[_Account] = msgspec.field(default_factory=list)
 
 
 # --- What goes out -----------------------------------------------------------------------

@@ -546,3 +546,16 @@ async def test_the_address_passes_the_check_of_the_console(tmp_path: Path) -> No
         url = sim.callbacks.urls[sim.corp.kf_app.agent_id]
         assert (await sim.save_kf_callback_url(url)).passed
         assert not (await sim.save_kf_callback_url(url + "x")).passed
+
+
+async def test_a_callback_ends_the_wait_for_a_limit(tmp_path: Path) -> None:
+    async with FakeService(echo) as fake, platform(rules=Rules(kf_pulls_without_token=1)) as sim:
+        async with adapter(sim, fake, tmp_path):
+            sim.customer_writes(LIN, "一")
+            await told(sim, "答：一")
+        # The start has no token, and WeCom takes no more questions without one for a minute.
+        (tmp_path / "cursors.json").unlink(missing_ok=True)
+        async with adapter(sim, fake, tmp_path):
+            await sim.wait_for(lambda: 45009 in refusals(sim, "kf/sync_msg"))
+            sim.customer_writes(LIN, "二")
+            await told(sim, "答：一", "答：二")
