@@ -172,12 +172,13 @@ class KfInbox:
             self._count("silence")
             return
         customer, turn = _customer(item), f"{meaning.conversation}/turns/{meaning.request_id}"
-        if self._clock() - item.send_time > WINDOW_SECONDS:
+        wrote_at = item.send_time or int(self._clock())
+        if self._clock() - wrote_at > WINDOW_SECONDS:
             # Nobody could be answered any more, so nothing is asked for it either.
             self._count("too_old")
             log.info("kf_message_too_old", account=self._account, request_id=meaning.request_id)
             return
-        self._ledger.wrote(customer, item.send_time)
+        self._ledger.wrote(customer, wrote_at)
         if meaning.attachments:
             if await self._insist(lambda: self._service.knows(turn)):
                 self._count("known")

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from adapter.api_errors import ContentRefused, SlowDown, WeComError
+from adapter.api_errors import ContentRefused, ReceiverRefused, SlowDown, WeComError
 from adapter.backoff import Backoff
 from adapter.delivery import Standing
 from adapter.kf_api import KfApi, Page
@@ -150,6 +150,8 @@ class KfSync:
             except WeComError as error:
                 self._counted.labels(self._account, "limited" if isinstance(error, SlowDown) else "failed").inc()
                 log.warning("kf_pull_failed", account=self._account, open_kfid=open_kfid, why=str(error))
+                if isinstance(error, ReceiverRefused):
+                    return  # there is no such account (any more); the next hint or look asks again
                 if isinstance(error, ContentRefused) and cursor:
                     # A cursor that WeCom does not know (any more). Beginning anew costs time and nothing else.
                     await self._cursors.put(open_kfid, "")

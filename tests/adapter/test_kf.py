@@ -559,3 +559,11 @@ async def test_a_callback_ends_the_wait_for_a_limit(tmp_path: Path) -> None:
             await sim.wait_for(lambda: 45009 in refusals(sim, "kf/sync_msg"))
             sim.customer_writes(LIN, "二")
             await told(sim, "答：一", "答：二")
+
+
+async def test_an_account_that_is_gone_is_not_asked_for_again_and_again(tmp_path: Path) -> None:
+    async with stack(tmp_path, assistants={"wkGone": "default"}) as (sim, _):
+        await sim.wait_for(lambda: 95000 in refusals(sim, "kf/sync_msg"))
+        sim.customer_writes(LIN, "一")
+        await told(sim, "答：一")
+        assert refusals(sim, "kf/sync_msg") == [95000]
