@@ -30,6 +30,8 @@ log = structlog.get_logger()
 _MOST_ACCOUNTS: Final = 5000
 _NEXT_LOOK: Final = 3600.0
 """Seconds between two looks at the list of accounts; callbacks name new ones before."""
+_LOOK_AGAIN: Final = 60.0
+"""The same when the list could not be read."""
 _EMPTY_PAUSE: Final = 0.2
 """After an answer that moved nothing and says that there is more."""
 
@@ -126,14 +128,16 @@ class KfSync:
             self._look.clear()
             if not self._active:
                 continue
+            pause = _NEXT_LOOK
             try:
                 for open_kfid in await self._api.accounts():
                     if open_kfid not in self._pullers and (puller := self._puller(open_kfid)) is not None:
                         puller.ask()
             except WeComError as error:
                 log.warning("kf_accounts_unknown", account=self._account, why=str(error))
+                pause = _LOOK_AGAIN
             try:
-                async with asyncio.timeout(_NEXT_LOOK):
+                async with asyncio.timeout(pause):
                     await self._look.wait()
             except TimeoutError:
                 self._look.set()
