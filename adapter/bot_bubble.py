@@ -74,8 +74,9 @@ class Bubble:
         content = bot_stream_content(text)
         if content == self._shown:
             return
+        began = self._clock()
         if self._opened_at is None:
-            self._opened_at = self._clock()
+            self._opened_at = began
         try:
             await self._write(content, finish=False, wait_seconds=self._refresh)
         except FrameRefused as refused:
@@ -88,7 +89,8 @@ class Bubble:
             pass  # The next refresh, or the end, shows the same text and more.
         else:
             self._shown = content
-        self._next_at = self._clock() + self._refresh
+        # From the sending on: what the acknowledgement takes is part of the pause, not beside it.
+        self._next_at = began + self._refresh
 
     async def finish(self, content: str, *, wait_seconds: float) -> None:
         """Shows the last content and ends the stream. Repeating it shows nothing twice.
