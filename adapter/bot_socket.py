@@ -20,7 +20,7 @@ from adapter.bot_line import BotLine, Kicked, PushRefused
 from adapter.cards import chosen_card
 from adapter.delivery import Lease, Standing
 from adapter.metrics import Metrics
-from adapter.render import has_visible, split
+from adapter.render import clean, has_visible, split
 from adapter.translate import Chosen, Greeting, Incoming, Rated, from_bot_message, read_address
 from adapter.wire import Frame, parse_bot_message, send_frame, stream_frame, update_card_frame, welcome_frame
 from weconverse import WeConverseError
@@ -206,7 +206,7 @@ class BotDoor:
     async def _greet(self, req_id: str, person: str) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
-                words = await self._greeting(person)
+                words = clean(await self._greeting(person))
                 if has_visible(words):
                     text = split(words, _WELCOME_BYTES, numbered=False)[0]
                     await self._line.request(

@@ -10,13 +10,14 @@ import pytest
 from adapter.app import running
 from adapter.cards import CARD_TYPE
 from adapter.settings import BotSettings, MediaSettings, OperationsSettings, ServerSettings, Settings, WeComSettings
+from adapter.translate import sentence
 from simulator.app import Simulator
 from simulator.chats import Bubble
 from simulator.journal import Kind
 from simulator.rules import Rules
 from simulator.settings import ListenSettings
 from simulator.settings import Settings as SimulatorSettings
-from weconverse import ConversationClient, DeliveryResult, Part, RateTurnRequest
+from weconverse import ConversationClient, DeliveryResult, InputTooLong, Part, RateTurnRequest
 from weconverse.testing import FakeService, Script
 from weconverse.v1.conversation_pb2 import Content, ConverseRequest, Media
 
@@ -98,6 +99,17 @@ async def test_a_touched_button_is_answered_and_shown_on_the_card(flat: bool) ->
         assert card.content["card"]["main_title"] == {"title": "已提交", "desc": "查询余额"}
         first, chosen = (turn for turn in fake.turns() if turn.name.startswith("conversations/wecom."))
         assert chosen.name.rpartition("/turns/")[0] == first.name.rpartition("/turns/")[0], "the person's own chat"
+
+
+async def test_a_choice_that_the_service_does_not_take_is_answered_with_a_sentence() -> None:
+    async with stack() as (sim, fake):
+        await sim.write_to_bot("lina", "在吗")
+        await answered(sim, 1)
+        await push(fake, [card_part()], "user:lina")
+        await answered(sim, 2)
+        fake.fail_next(InputTooLong("too long"), method="SubmitTurn")
+        sim.touch_bot_card("lina", finished(sim)[1], "查询余额")
+        assert (await answered(sim, 3))[2] == sentence("INPUT_TOO_LONG")
 
 
 async def test_a_card_of_our_own_accord_is_said_in_words_in_a_group() -> None:
