@@ -37,7 +37,7 @@ secret = "simulator-kf-secret-0123456789abcdefghijkl"
 token = "SimulatorKfToken"
 encoding_aes_key = "SimulatorEncodingAESKey0123456789ABCDEFGHIK"
 poll_seconds = 5.0
-state_file = "{folder}/cursors.json"
+state_file = "{folder}/cursors{number}.json"
 """
 
 
@@ -46,11 +46,16 @@ class Desk(NamedTuple):
 
     simulator: Simulator
     server: Program
-    adapter: Program
+    adapters: tuple[Program, ...]
+    """Callbacks reach the first one."""
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        return (self.server, *self.adapters)
 
     @property
     def kills(self) -> int:
-        return self.server.kills + self.adapter.kills
+        return sum(program.kills for program in self.programs)
 
 
 def _settings(callbacks: int, customers: int) -> Settings:
@@ -66,29 +71,32 @@ def _settings(callbacks: int, customers: int) -> Settings:
     )
 
 
-def _configure(folder: Path, simulator: Simulator, grpc: int, callbacks: int) -> None:
-    names = {"grpc": grpc, "callbacks": callbacks, "folder": folder, "rest": simulator.rest_base}
-    names["corp"] = simulator.settings.corp_id
+def _configured(folder: Path, simulator: Simulator, grpc: int, callbacks: list[int]) -> Desk:
+    names = {"grpc": grpc, "folder": folder, "rest": simulator.rest_base, "corp": simulator.settings.corp_id}
     names["models"] = MODELS.format(script=folder / "script.toml")
     (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
     (folder / "server.toml").write_text(SERVER.format(**names), encoding="utf-8")
-    (folder / "adapter.toml").write_text(ADAPTER.format(**names), encoding="utf-8")
+    adapters = []
+    for number, port in enumerate(callbacks):
+        config = folder / f"adapter{number}.toml"
+        config.write_text(ADAPTER.format(number=number, callbacks=port, **names), encoding="utf-8")
+        adapters.append(Program("adapter", config))
+    return Desk(simulator, Program("server", folder / "server.toml"), tuple(adapters))
 
 
 @asynccontextmanager
 async def running_desk(
-    folder: Path, *, customers: int, faults: dict[str, Switch] | None = None, seed: int = 0
+    folder: Path, *, customers: int, adapters: int = 1, faults: dict[str, Switch] | None = None, seed: int = 0
 ) -> AsyncIterator[Desk]:
     """Customers ``wm0000`` and on at the account ``wkDesk``; every answer quotes its question."""
-    grpc, callbacks = free_ports(2)
-    async with Simulator(_settings(callbacks, customers), faults=Faults(faults, seed=seed)) as simulator:
-        _configure(folder, simulator, grpc, callbacks)
-        desk = Desk(simulator, Program("server", folder / "server.toml"), Program("adapter", folder / "adapter.toml"))
+    grpc, *callbacks = free_ports(1 + adapters)
+    async with Simulator(_settings(callbacks[0], customers), faults=Faults(faults, seed=seed)) as simulator:
+        desk = _configured(folder, simulator, grpc, callbacks)
         async with asyncio.TaskGroup() as tasks:
-            for program in (desk.server, desk.adapter):
+            for program in desk.programs:
                 tasks.create_task(program.keep_running())
             try:
                 yield desk
             finally:
-                for program in (desk.adapter, desk.server):
+                for program in reversed(desk.programs):
                     await program.stop()

@@ -32,7 +32,7 @@ async def test_a_customer_is_served_by_the_assistant_a_person_and_the_assistant(
         session = sim.kf.session("wkDesk", CUSTOMER)
         await sim.wait_for(lambda: session.state == 2, 10)
         # Whatever dies, nobody speaks between the customer and the person.
-        desk.adapter.kill()
+        desk.adapters[0].kill()
         sim.customer_writes(CUSTOMER, "有人吗")
         sim.servicer_takes(PERSON, CUSTOMER)
         sim.servicer_writes(PERSON, CUSTOMER, "我在，马上为您查询")
