@@ -149,10 +149,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             rereading,
             await _media(stack, settings.media, metrics),
         )
-        apps, routes = applications(shared)
+        served, served_routes, called_desks = desks(shared)
+        apps, app_routes = applications(shared, called_desks)
         fetched, fetched_routes = callback_bots(shared)
-        served, served_routes = desks(shared)
-        routes += [*fetched_routes, *served_routes]
+        routes = [*app_routes, *fetched_routes, *served_routes]
         doors = [*apps, *socket_bots(shared), *fetched, *served, *robots(shared)]
         port = await _callbacks(stack, settings, routes)
         async with asyncio.TaskGroup() as group:

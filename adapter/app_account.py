@@ -1,5 +1,6 @@
 """Makes self-built applications from their settings."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from adapter.capabilities import DOORS
 from adapter.delivery import Lease
 from adapter.greeting import greeting
 from adapter.keyring import Keyring
+from adapter.kf_callback import KfAccount
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.settings import AppSettings
 from adapter.submission import Submission, account_name
@@ -42,13 +44,16 @@ def keyring(name: str, app: AppSettings) -> Keyring:
         raise SettingsError(f"apps.{name}.{field}", rule) from None
 
 
-def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
-    """Every application of the settings, and the addresses that WeCom calls for them."""
+def applications(shared: Shared, desks: Mapping[str, KfAccount]) -> tuple[list[Account], list[web.RouteDef]]:
+    """Every application of the settings, and the addresses that WeCom calls for them.
+
+    Args: ``desks`` are the accounts of customer service, by name.
+    """
     apps = shared.settings.apps
     if not apps:
         return [], []
     door = AppDoor(
-        {name: _called(shared, name, app) for name, app in apps.items()},
+        {name: _called(shared, name, app, desks) for name, app in apps.items()},
         shared.gate,
         shared.metrics,
         submit_seconds=shared.settings.listen.submit_seconds,
@@ -57,7 +62,7 @@ def applications(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
     return [_delivering(shared, name, app) for name, app in apps.items()], door.routes()
 
 
-def _called(shared: Shared, name: str, app: AppSettings) -> AppAccount:
+def _called(shared: Shared, name: str, app: AppSettings, desks: Mapping[str, KfAccount]) -> AppAccount:
     access = access_to(shared, name, app)
     whole = WholeSubmission(
         Submission(shared.client, name, app.assistant),
@@ -71,6 +76,7 @@ def _called(shared: Shared, name: str, app: AppSettings) -> AppAccount:
         greeting(shared.client, access),
         app.menu,
         partial(directory_changed, shared),
+        desks[app.customer_service].hears if app.customer_service else None,
     )
 
 

@@ -51,6 +51,8 @@ class AppAccount(NamedTuple):
     """What a person says by touching an entry of the application's menu, by its key."""
     directory_changed: Callable[[str, str], None] = _pass_over
     """Hears what changed in the address book: the ``ChangeType``, and the UserID where it is about a member."""
+    desk: Callable[[AppMessage], bool] | None = None
+    """Takes events of customer service, where they come to the address of the application; says whether it was one."""
 
 
 class AppDoor:
@@ -70,6 +72,7 @@ class AppDoor:
         self._gate = gate
         self._taking = Taking(metrics, door="app", submit_seconds=submit_seconds)
         self._silence = metrics.messages.labels("app", "silence")
+        self._hints = metrics.messages.labels("app", "hint")
         self._welcomed = metrics.messages.labels("app", "greeted")
         self._greeted = Greeted()
         self._refused = metrics.messages.labels("app", "refused")
@@ -119,6 +122,9 @@ class AppDoor:
             case Greeting(request_id=event_id):
                 return await self._greeting(name, account, message.from_user, event_id)
             case Silence():
+                if account.desk is not None and account.desk(message):
+                    self._hints.inc()
+                    return None
                 self._silence.inc()
                 if message.event == "change_contact":
                     account.directory_changed(message.fields.get("ChangeType", ""), message.fields.get("UserID", ""))

@@ -52,13 +52,13 @@ def planned_desks(settings: Settings) -> Iterator[str]:
         yield f"customer service {name}: callbacks at {settings.listen.address}/wecom/kf/{name}; {persons}"
 
 
-def desks(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
-    """Customer service of every application of the settings, and the addresses that WeCom calls for it."""
-    if not shared.settings.kf:
-        return [], []
+def desks(shared: Shared) -> tuple[list[Account], list[web.RouteDef], dict[str, KfAccount]]:
+    """Customer service of every application of the settings, the addresses that WeCom calls for it, and who is
+    called there, by name: an application's own address may hear of customers too."""
     made = {name: _desk(shared, name, desk) for name, desk in shared.settings.kf.items()}
-    door = KfDoor({name: called for name, (called, _) in made.items()}, shared.gate, shared.metrics)
-    return [account for _, account in made.values()], door.routes()
+    called = {name: called for name, (called, _) in made.items()}
+    routes = KfDoor(called, shared.gate, shared.metrics).routes() if called else []
+    return [account for _, account in made.values()], routes, called
 
 
 def _desk(shared: Shared, name: str, desk: KfSettings) -> tuple[KfAccount, Account]:

@@ -14,7 +14,7 @@ from adapter.gate import Gate, Rejected, Seal
 from adapter.kf_sync import KfSync
 from adapter.kf_wire import hint_of
 from adapter.metrics import Metrics
-from adapter.wire import parse_message
+from adapter.wire import AppMessage, parse_message
 
 PATH: Final = "/wecom/kf/{account}"
 
@@ -24,6 +24,17 @@ class KfAccount(NamedTuple):
 
     envelope: Seal
     sync: KfSync
+
+    def hears(self, message: AppMessage) -> bool:
+        """Whether an event is about customer service; the account then looks for what is new."""
+        hint = hint_of(message)
+        if hint is not None:
+            self.sync.hint(hint)
+        elif message.event == "kf_account_auth_change":
+            self.sync.look_again()
+        else:
+            return False
+        return True
 
 
 class KfDoor:
@@ -54,15 +65,8 @@ class KfDoor:
     async def _received(self, request: web.Request) -> web.Response:
         account = self._account(request)
         opened = await self._gate.opened(request, account.envelope)
-        message = parse_message(opened.plain)
-        hint = hint_of(message)
-        if hint is not None:
-            self._hints.inc()
-            account.sync.hint(hint)
-        elif message.event == "kf_account_auth_change":
-            account.sync.look_again()
-        else:
-            self._silence.inc()
+        heard = account.hears(parse_message(opened.plain))
+        (self._hints if heard else self._silence).inc()
         return web.Response()
 
     def _account(self, request: web.Request) -> KfAccount:

@@ -360,6 +360,12 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description="What a person says by touching an entry of the application's menu, by its key. A key that reads like a sentence needs no entry here; others are passed over."
         ),
     ] = field(default_factory=dict)
+    customer_service: Annotated[
+        str,
+        Meta(
+            description="The account of `[kf]` that hears of its customers through this application's callback address, where WeCom sends their events there. Empty: none."
+        ),
+    ] = ""
     access: Annotated[
         tuple[AccessRule, ...], Meta(description="Who may use it, rule after rule. None: everybody.")
     ] = ()
@@ -620,6 +626,11 @@ def check(settings: Settings) -> None:
     for name, app in settings.apps.items():
         for key in ("secret", "token", "encoding_aes_key"):
             _given(getattr(app, key), f"apps.{name}.{key}")
+        if app.customer_service and app.customer_service not in settings.kf:
+            raise SettingsError(
+                f"apps.{name}.customer_service",
+                f"names {app.customer_service}, which is not there; add [kf.{app.customer_service}]",
+            )
     for name, bot in settings.bots.items():
         _given(bot.secret, f"bots.{name}.secret")
     for name, called in settings.callback_bots.items():

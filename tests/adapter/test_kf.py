@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from adapter.app import running
 from adapter.kf_courier import NOBODY_THERE
 from adapter.settings import (
+    AppSettings,
     KfSettings,
     ListenSettings,
     OperationsSettings,
@@ -133,6 +135,41 @@ async def test_a_customer_is_answered(tmp_path: Path) -> None:
         assert LIN not in request.turn.conversation
         assert msg_id.startswith(request.turn.request_id) or len(request.turn.request_id) == 32
         await fake.until(lambda: fake.turns()[0].delivery_state == Turn.DELIVERED)
+
+
+async def test_hints_may_come_to_the_address_of_an_application(tmp_path: Path) -> None:
+    async with FakeService(echo) as fake, platform() as sim:
+        kf = sim.settings.kf
+        # One application for the members and for the customers has one callback address, and one pair of keys.
+        chat = AppSettings(
+            corp_id=sim.settings.corp_id,
+            agent_id=sim.settings.apps[0].agent_id,
+            secret=sim.settings.apps[0].secret,
+            token=kf.token,
+            encoding_aes_key=kf.encoding_aes_key,
+            customer_service="desk",
+        )
+        settings = structs.replace(
+            settings_for(sim, fake, tmp_path, {"poll_seconds": 3600.0}), apps={"assistant": chat}
+        )
+        check(settings)
+        async with running(settings) as started:
+            sim.set_kf_callback_url(f"http://127.0.0.1:{started.callbacks_port}/wecom/app/assistant")
+            sim.customer_writes(LIN, "你好")
+            await told(sim, "答：你好")
+
+
+def test_an_application_names_a_desk_that_is_there() -> None:
+    chat = AppSettings(
+        corp_id="ww1",
+        agent_id=1,
+        secret=Secret("s"),
+        token=Secret("t"),
+        encoding_aes_key=Secret("A" * 43),
+        customer_service="nobody",
+    )
+    with pytest.raises(SettingsError, match=r"customer_service.*add \[kf\.nobody\]"):
+        check(Settings(apps={"assistant": chat}))
 
 
 async def test_accounts_have_their_assistants_and_conversations(tmp_path: Path) -> None:
