@@ -52,6 +52,8 @@ _FIRST_LOOK: Final = 2.0
 _NEXT_LOOK: Final = 30.0
 """The shortest and the longest pause between two looks whether another instance was polled."""
 _ASK_SECONDS: Final = 3.0
+_FIRST_ASK: Final = 0.03
+"""The shortest pause between two questions whether a report was written down."""
 
 
 class FetchTiming(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,10 +273,13 @@ class Settling:
             bot_fetched.shown(turn, group=group).beside is not None or not await self._report(turn.name)
         ):
             return False
+        # A turn comes with its message, which may be a picture, so it is not asked for in a hurry.
+        pause = _FIRST_ASK
         try:
             async with asyncio.timeout(self._seconds):
                 while (await self._client.get_turn(turn.name, timeout=_ASK_SECONDS)).delivery_state == Turn.OWED:
-                    await self._sleep(0.02)
+                    await self._sleep(pause)
+                    pause *= 2
         except (TimeoutError, WeConverseError):
             return False
         return True
