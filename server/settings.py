@@ -1097,7 +1097,9 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=lambda: {"default": AssistantSettings()})
     models: Annotated[dict[str, ModelSettings], Meta(description="Model backends by name.")] = field(
         default_factory=lambda: {
-            "default": ModelSettings(protocol="scripted", limits=ModelLimitSettings(requests_per_minute=0))
+            "default": ModelSettings(
+                protocol="scripted", pictures="inline", limits=ModelLimitSettings(requests_per_minute=0)
+            )
         }
     )
     splits: Annotated[

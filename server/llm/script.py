@@ -4,6 +4,7 @@
 
     [defaults]
     answer = "…{question}…"     # where nothing matches
+    pictures = "…{pictures}…"   # to a message with pictures: how many, of which formats and sizes
 
     [[entries]]
     words = ["年假", "休假"]      # any of them in the question; the first entry that matches wins
@@ -40,6 +41,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is answered where no entry matches."""
 
     answer: Annotated[str, Meta(min_length=1)]
+    pictures: str = ""
+    """Empty: pictures are passed over."""
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from server.budget import Budget
 from server.domain import FinishReason, Usage
-from server.llm.base import Chunk, ErrorClass, Prompt, ProviderError
+from server.llm.base import Chunk, ErrorClass, Image, Prompt, ProviderError
 from server.llm.recollection import recollect
 from server.llm.script import Entry, Script
 from server.settings import ModelSettings
@@ -80,8 +80,20 @@ class ScriptedProvider:
         entry = self._script.entry_for(question)
         if entry is None:
             entry = Entry(words=(), answer=self._script.defaults.answer)
+        seen = self._seen(prompt.messages[-1].images)
         # Not `format`: the question may hold braces, and so may an answer with code in it.
-        return structs.replace(entry, answer=entry.answer.replace("{question}", question))
+        said = entry.answer.replace("{question}", question) if question.strip() or not seen else ""
+        return structs.replace(entry, answer="\n\n".join(filter(None, (seen, said))))
+
+    def _seen(self, images: Sequence[Image]) -> str:
+        """What is said of pictures; empty where there are none, or the script does not care."""
+        said = self._script.defaults.pictures
+        if not images or not said:
+            return ""
+        kinds = [image.mime_type.rpartition("/")[2].upper() for image in images]
+        sizes = [f" {len(image.data) / 1024:.1f} KB" if image.data else "" for image in images]
+        each = "、".join(kind + size for kind, size in zip(kinds, sizes, strict=True))
+        return said.replace("{pictures}", f"{len(images)} 张图片（{each}）")
 
     def _tokens(self, entry: Entry, prompt: Prompt) -> tuple[Sequence[str], FinishReason | None]:
         """What is given, and how it ends; ``None`` for a reply that is cut."""
