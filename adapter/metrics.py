@@ -71,7 +71,10 @@ class Metrics:
             registry=registry,
         )
         self.kf_pulls = counter(
-            "kf_pulls_total", "Questions to customer service for what is new, by account and result.", "account", "result"
+            "kf_pulls_total",
+            "Questions to customer service for what is new, by account and result.",
+            "account",
+            "result",
         )
         self.kf_send_failures = counter(
             "kf_send_failures_total",
