@@ -11,6 +11,7 @@ import { BUBBLES, bubbles, chatOf, concerns, entries, isCustomer, kindOf, merged
 
 const wish = new URLSearchParams(location.search);
 const panes = []; // at most two side by side: applications left, bots and groups right
+const ENTRY = 60_000; // ms in which a chat that is opened again was not left
 let front = 0;
 view.strip = wish.has("strip") || localStorage.getItem("strip") === "1";
 
@@ -66,7 +67,16 @@ function show(place) {
 function opened(place) {
   unread.delete(`${place}\n${view.me.id}`);
   drawPeople();
-  if (["app", "bot", "kf"].includes(kindOf(place))) attempt("/api/enter", { person: view.me.id, chat: place });
+  if (["app", "bot", "kf"].includes(kindOf(place))) enter(place);
+}
+
+// A client tells of each entry once, however often the page draws the chat meanwhile.
+const entered = new Map();
+function enter(place) {
+  const mark = `${place}\n${view.me.id}`;
+  if (Date.now() - (entered.get(mark) ?? -ENTRY) < ENTRY) return;
+  entered.set(mark, Date.now());
+  attempt("/api/enter", { person: view.me.id, chat: place });
 }
 
 function drawPeople() {

@@ -72,7 +72,7 @@ function quoted(card) {
 const subtitle = (card) => (card.sub_title_text ? el("p", "subtitle", card.sub_title_text) : null);
 
 function rows(card) {
-  const across = (card.horizontal_content_list || []).map((row) => el("div", "pair", el("span", "", row.keyname || ""), row.type === 1 ? anchor(row.url, "value", row.value || row.url) : el("span", `value${row.type === 3 ? " person" : ""}`, row.value || row.userid || "")));
+  const across = (card.horizontal_content_list || []).map((row) => el("div", "pair", el("span", "", row.keyname || ""), row.type === 1 ? anchor(row.url, "value", row.value || row.url) : el("span", `value${row.type === 3 ? " member" : ""}`, row.value || row.userid || "")));
   const down = (card.vertical_content_list || []).map((row) => el("div", "down", el("b", "", row.title || ""), el("p", "", row.desc || "")));
   return across.length || down.length ? el("div", "rows", ...down, ...across) : null;
 }

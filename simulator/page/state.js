@@ -92,4 +92,4 @@ export function merged(found, known = new Map()) {
 }
 
 const LABELS = { image: "图片", voice: "语音", video: "视频", file: "文件" };
-export const brief = (bubble) => (bubble.expired ? "[回复超时]" : (bubble.text || bubble.thoughts || "…").replace(/[#*`>|]+/g, "").replace(/\[(image|voice|video|file)\]/g, (_, kind) => `[${LABELS[kind]}]`).replace(/\s+/g, " ").slice(0, 40));
+export const brief = (bubble) => (bubble.expired ? "[回复超时]" : (bubble.text || bubble.thoughts || "…").replace(/<\/?font[^>]*>/g, "").replace(/[#*`>|]+/g, "").replace(/\[(image|voice|video|file)\]/g, (_, kind) => `[${LABELS[kind]}]`).replace(/\s+/g, " ").slice(0, 40));
