@@ -3,7 +3,7 @@
 import sys
 
 from adapter.app import plan, serve
-from adapter.recall import recall
+from adapter.application.recall import recall
 from adapter.settings import Settings
 from program.run import Errand, Program, run
 

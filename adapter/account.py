@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import aiohttp
 
-from adapter.api import WeComApi
-from adapter.directory import Directory
-from adapter.gate import Gate
-from adapter.media import Fetching
+from adapter.access.directory import Directory
+from adapter.callbacks.gate import Gate
+from adapter.media.attachments import Fetching
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading
+from adapter.rest.api import WeComApi
 from adapter.settings import Settings
 from weconverse import ConversationClient
 

@@ -16,23 +16,23 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from adapter.access.admitting import directories
 from adapter.account import Account, Shared
-from adapter.admitting import directories
-from adapter.api import WeComApi
-from adapter.app_account import applications, keyring
-from adapter.bot_account import socket_bots
-from adapter.bot_callback_account import bot_keyring, callback_bots
-from adapter.gate import Gate
-from adapter.guarded_fetch import GuardedFetch
-from adapter.kf_account import desks, planned_desks
-from adapter.listening import Port, listening
-from adapter.media import Fetching
+from adapter.application.account import applications, keyring
+from adapter.bot.account import socket_bots
+from adapter.bot.callback_account import bot_keyring, callback_bots
+from adapter.callbacks.gate import Gate
+from adapter.callbacks.listening import Port, listening
+from adapter.callbacks.sources import Sources, sources_of
+from adapter.kf.account import desks, planned_desks
+from adapter.media.attachments import Fetching
+from adapter.media.guarded_fetch import GuardedFetch
+from adapter.media.room import Room
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading, watched
-from adapter.robot_account import robots
-from adapter.room import Room
+from adapter.rest.api import WeComApi
+from adapter.robot.account import robots
 from adapter.settings import MediaSettings, ServerSettings, Settings, accounts, assistants, check, rules_of
-from adapter.sources import Sources, sources_of
 from program.binding import refusal
 from program.health import Health
 from program.operations import serving

@@ -27,6 +27,9 @@ __all__ = [
     "task_id",
 ]
 
+MESSAGE_TYPE: Final = "application/vnd.wecom.message+json"
+"""The media type of a part that holds a message in WeCom's own JSON, without receiver and ``agentid``."""
+
 CARD_TYPE: Final = "application/vnd.wecom.template-card+json"
 """The media type of a part that holds a ``template_card`` object as JSON."""
 

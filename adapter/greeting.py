@@ -9,7 +9,7 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from adapter.access import Access, Allowed
+from adapter.access.rules import Access, Allowed
 from weconverse import ConversationClient
 
 _ASK_SECONDS: Final = 3.0

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from adapter.keyring import broken_rule
+from adapter.callbacks.keyring import broken_rule
 from adapter.metrics import Metrics
 from program.secret import Secret
 

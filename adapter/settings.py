@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, field
 
-from adapter.ranges import network
+from adapter.callbacks.ranges import network
 from program.secret import Secret
 from program.settings import SettingsError
 

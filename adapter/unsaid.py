@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from adapter.render import MERGED
+from adapter.text.render import MERGED
 from weconverse import Turn, text_of
 
 HANDED_OFF: Final = "（已转人工，请等待同事回复）"

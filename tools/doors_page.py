@@ -1,6 +1,6 @@
 """The page `docs/doors.md`: what each door of WeCom shows of a reply, from the table that the adapter uses."""
 
-from adapter.capabilities import DOORS, LEAST_BYTES, MIB, Door, Files
+from adapter.text.capabilities import DOORS, LEAST_BYTES, MIB, Door, Files
 
 
 def doors(generated: str) -> str:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from adapter.access import UNDECIDED, Access, Allowed, Decision, Refused, Unknown
-from adapter.admission import REFUSALS_PER_MINUTE, Admission, NotAllowed, Undecided
-from adapter.directory import NotKnown, Tagged
+from adapter.access.admission import REFUSALS_PER_MINUTE, Admission, NotAllowed, Undecided
+from adapter.access.directory import NotKnown, Tagged
+from adapter.access.rules import UNDECIDED, Access, Allowed, Decision, Refused, Unknown
 from adapter.metrics import Metrics
 from adapter.recently_sent import MemberPace
 from adapter.settings import AccessRule

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from adapter.access import UNDECIDED
+from adapter.access.rules import UNDECIDED
 from adapter.app import running
 from adapter.settings import (
     REFUSAL,

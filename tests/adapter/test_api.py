@@ -15,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from adapter.access_token import RETRY_SECONDS
-from adapter.api import Sent, WeComApi
-from adapter.api_errors import (
+from adapter.application.messages import Receiver, encode, markdown, text, to_user
+from adapter.backoff import Backoff
+from adapter.metrics import Metrics
+from adapter.recently_sent import MemberPace, RecentlySent
+from adapter.rest.access_token import RETRY_SECONDS
+from adapter.rest.api import Sent, WeComApi
+from adapter.rest.errors import (
     ContentRefused,
     CredentialRefused,
     ReceiverRefused,
@@ -26,10 +30,6 @@ from adapter.api_errors import (
     WeComError,
     WeComUnreachable,
 )
-from adapter.app_messages import Receiver, encode, markdown, text, to_user
-from adapter.backoff import Backoff
-from adapter.metrics import Metrics
-from adapter.recently_sent import MemberPace, RecentlySent
 from program.secret import Secret
 
 

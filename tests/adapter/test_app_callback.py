@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from adapter.app_callback import AppAccount, AppDoor
+from adapter.application.callback import AppAccount, AppDoor
+from adapter.callbacks.gate import Gate
+from adapter.callbacks.listening import listening
 from adapter.crypto import Envelope
-from adapter.gate import Gate
-from adapter.listening import listening
 from adapter.metrics import Metrics
 from adapter.translate import Incoming
 from adapter.wire import AppMessage, envelope_xml, message_xml

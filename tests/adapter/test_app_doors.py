@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from adapter.app import running
-from adapter.app_messages import MESSAGE_TYPE
-from adapter.cards import CARD_TYPE
-from adapter.recall import recall
+from adapter.application.recall import recall
+from adapter.cards import CARD_TYPE, MESSAGE_TYPE
 from adapter.settings import (
     AccessRule,
     AppSettings,

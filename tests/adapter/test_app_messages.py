@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapter.app_messages import MESSAGE_TYPE, Receiver, encode, receiver_of, text, to_user
-from adapter.app_native import in_words, native
-from adapter.app_pieces import File, Said, pieces_of
-from adapter.cards import CARD_TYPE
+from adapter.application.messages import Receiver, encode, receiver_of, text, to_user
+from adapter.application.native import in_words, native
+from adapter.application.pieces import File, Said, pieces_of
+from adapter.cards import CARD_TYPE, MESSAGE_TYPE
 from weconverse.v1.conversation_pb2 import Choice, Content, Media, Part, Turn
 
 ARTICLE = {"title": "公告", "description": "请看", "url": "https://example.com"}

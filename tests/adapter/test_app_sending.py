@@ -8,14 +8,14 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from adapter.api import Sent, WeComApi
-from adapter.api_errors import ContentRefused, SlowDown, WeComError, WeComUnreachable
-from adapter.app_courier import AppCourier
-from adapter.app_sending import Outlet, Upload, read_progress
+from adapter.application.courier import AppCourier
+from adapter.application.sending import Outlet, Upload, read_progress
 from adapter.cards import CARD_TYPE
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
 from adapter.recently_sent import MemberPace, RecentlySent
+from adapter.rest.api import Sent, WeComApi
+from adapter.rest.errors import ContentRefused, SlowDown, WeComError, WeComUnreachable
 from adapter.translate import Address
 from weconverse import Content, Delivery, Part, Turn
 from weconverse.v1.conversation_pb2 import Choice, Media

@@ -10,10 +10,9 @@ import aiohttp
 import msgspec
 import pytest
 
-from adapter import bot_fetched
 from adapter.app import running
+from adapter.bot import fetched
 from adapter.crypto import Envelope
-from adapter.render import MERGED
 from adapter.settings import (
     REFUSAL,
     AccessRule,
@@ -25,6 +24,7 @@ from adapter.settings import (
     Settings,
     WeComSettings,
 )
+from adapter.text.render import MERGED
 from adapter.translate import UNREACHABLE, sentence
 from program.secret import Secret
 from simulator.app import Simulator
@@ -305,41 +305,41 @@ def picture(data: bytes = PNG, name: str = "图.png") -> Part:
 
 
 def test_pictures_are_in_the_last_frame_and_what_cannot_be_is_named() -> None:
-    shown = bot_fetched.shown(ended(Part(text="看图"), *[picture()] * 11), group=False)
-    assert len(shown.pictures) == bot_fetched.MAX_PICTURES
+    shown = fetched.shown(ended(Part(text="看图"), *[picture()] * 11), group=False)
+    assert len(shown.pictures) == fetched.MAX_PICTURES
     image = shown.pictures[0]["image"]
     assert base64.b64decode(image["base64"]) == PNG
     assert image["md5"] == hashlib.md5(PNG, usedforsecurity=False).hexdigest()
     assert shown.content == "看图\n\n（图片“图.png” 无法在这里发送）"
-    assert "11" not in bot_fetched.message(ended(picture()))["markdown"]["content"]
-    assert bot_fetched.shown(ended(picture()), group=False).content == "（图片见下）"
+    assert "11" not in fetched.message(ended(picture()))["markdown"]["content"]
+    assert fetched.shown(ended(picture()), group=False).content == "（图片见下）"
     gif = picture(b"GIF89a" + bytes(40), "动.gif")
-    assert bot_fetched.shown(ended(gif), group=False).content == "（图片“动.gif” 无法在这里发送）"
-    big = picture(PNG + bytes(bot_fetched.MAX_PICTURE_BYTES))
-    assert bot_fetched.shown(ended(big), group=False).pictures == ()
+    assert fetched.shown(ended(gif), group=False).content == "（图片“动.gif” 无法在这里发送）"
+    big = picture(PNG + bytes(fetched.MAX_PICTURE_BYTES))
+    assert fetched.shown(ended(big), group=False).pictures == ()
 
 
 def test_choices_become_a_card_beside_the_bubble_or_words_in_groups() -> None:
     turn = ended(Part(text="退款还是换货？"), choices=[Choice(label="退款", text="我要退款")])
-    alone = bot_fetched.shown(turn, group=False)
+    alone = fetched.shown(turn, group=False)
     assert alone.content == "退款还是换货？"
     assert alone.beside is not None
     assert alone.beside["msgtype"] == "template_card"
-    in_group = bot_fetched.shown(turn, group=True)
+    in_group = fetched.shown(turn, group=True)
     assert in_group.beside is None
     assert "我要退款" in in_group.content
 
 
 def test_text_goes_before_its_buttons_where_only_one_message_is_left() -> None:
     turn = ended(Part(text="长。" * 5000), choices=[Choice(label="退款", text="我要退款")])
-    shown = bot_fetched.shown(turn, group=False)
+    shown = fetched.shown(turn, group=False)
     assert len(shown.content.encode()) <= 20480
     assert shown.beside is not None
     assert "退款" in shown.beside["markdown"]["content"]
 
 
 def test_what_one_message_cannot_hold_is_cut_and_said_to_be() -> None:
-    whole = bot_fetched.message(ended(Part(text="```\n" + "很长的一行\n" * 4000)))["markdown"]["content"]
+    whole = fetched.message(ended(Part(text="```\n" + "很长的一行\n" * 4000)))["markdown"]["content"]
     assert len(whole.encode()) <= 20480
     assert whole.endswith("请缩小问题的范围再问。）")
     assert whole.count("```") == 2
@@ -379,14 +379,14 @@ async def test_a_merged_message_ends_its_bubble_with_a_pointer() -> None:
         await answered(sim, 1)
     turn = fake.turns()[0]
     turn.finish_reason = Turn.MERGED
-    assert bot_fetched.shown(turn, group=False).content == MERGED
+    assert fetched.shown(turn, group=False).content == MERGED
 
 
 async def test_a_bubble_of_an_unknown_turn_is_ended() -> None:
     async with stack(lambda _: "好") as (sim, fake):
         fake.fail_next(ResourceNotFound("gone"), method="GetTurn")
         await sim.write_to_bot("lina", "你好")
-        assert await answered(sim, 1) == [bot_fetched.UNKNOWN]
+        assert await answered(sim, 1) == [fetched.UNKNOWN]
 
 
 async def test_a_touched_card_changes_and_is_the_next_message() -> None:
@@ -476,7 +476,7 @@ async def test_people_rate_a_bubble() -> None:
 def test_stream_ids_name_turns_of_their_account_only() -> None:
     turn = f"conversations/wecom.a.b.{'0f' * 16}/turns/CAEQ-1~x"
     for sent_at in (0, 1_767_225_600):
-        assert bot_fetched.named_by("a.b", bot_fetched.stream_id(turn, sent_at)) == (turn, sent_at)
+        assert fetched.named_by("a.b", fetched.stream_id(turn, sent_at)) == (turn, sent_at)
     for foreign in (
         "",
         "x",
@@ -486,16 +486,16 @@ def test_stream_ids_name_turns_of_their_account_only() -> None:
         f"{'0F' * 16}-1-a",
         f"{'0f' * 16}-z-a",
     ):
-        assert bot_fetched.named_by("a", foreign) is None
+        assert fetched.named_by("a", foreign) is None
 
 
 def test_the_window_counts_from_the_message_unless_its_clock_is_wrong() -> None:
     turn = Turn()
     turn.create_time.FromSeconds(1000)
     turn.end_time.FromSeconds(1325)
-    assert [bot_fetched.began(turn, sent_at) for sent_at in (990, 0, 1001, 800)] == [990, 1000, 1000, 1000]
-    assert bot_fetched.belongs_to_bubble(turn, 0, 330.0)
-    assert not bot_fetched.belongs_to_bubble(turn, 990, 330.0)
+    assert [fetched.began(turn, sent_at) for sent_at in (990, 0, 1001, 800)] == [990, 1000, 1000, 1000]
+    assert fetched.belongs_to_bubble(turn, 0, 330.0)
+    assert not fetched.belongs_to_bubble(turn, 990, 330.0)
 
 
 @pytest.mark.parametrize(("kind", "rating"), [(1, "HELPFUL"), (2, "UNHELPFUL"), (3, "RATING_UNSPECIFIED")])

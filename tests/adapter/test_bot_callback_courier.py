@@ -12,10 +12,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from adapter.backoff import Backoff
-from adapter.bot_callback_courier import BotCallbackCourier, FetchTiming, Progress, Settling, read_progress
+from adapter.bot.callback_courier import BotCallbackCourier, FetchTiming, Progress, Settling, read_progress
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
-from adapter.secret_address import SecretAddress
+from adapter.rest.secret_address import SecretAddress
 from adapter.translate import Address
 from weconverse import ConversationClient, Delivery, Turn
 from weconverse.testing import FakeService

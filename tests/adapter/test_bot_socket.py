@@ -12,10 +12,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from adapter.backoff import Backoff
-from adapter.bot_connection import BotConnection, connecting
-from adapter.bot_errors import AckMissing, ConnectionLost, FrameRefused, SubscribeRefused
-from adapter.bot_inbox import BotInbox, InboxFull
-from adapter.bot_line import BotLine, Kicked, PushRefused
+from adapter.bot.connection import BotConnection, connecting
+from adapter.bot.errors import AckMissing, ConnectionLost, FrameRefused, SubscribeRefused
+from adapter.bot.inbox import BotInbox, InboxFull
+from adapter.bot.line import BotLine, Kicked, PushRefused
 from adapter.metrics import Metrics
 from adapter.translate import UNREACHABLE, Address, Incoming
 from adapter.wire import Frame, ack_frame, callback_frame, event_frame, parse_frame, stream_frame

@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from adapter import api
-from adapter.api_errors import CredentialRefused, ReceiverRefused, SlowDown, WeComError, WeComUnreachable
-from adapter.app_courier import AppCourier
-from adapter.app_sending import Outlet, Progress, read_progress
+from adapter.application.courier import AppCourier
+from adapter.application.sending import Outlet, Progress, read_progress
 from adapter.backoff import Backoff
-from adapter.bot_pieces import Words, pieces_of
+from adapter.bot.pieces import Words, pieces_of
 from adapter.delivery import Lease
 from adapter.metrics import Metrics
 from adapter.outcome import Courier, Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.recently_sent import MemberPace, RecentlySent
-from adapter.render import BOT_STREAM_LIMIT
+from adapter.rest import api
+from adapter.rest.errors import CredentialRefused, ReceiverRefused, SlowDown, WeComError, WeComUnreachable
+from adapter.text.render import BOT_STREAM_LIMIT
 from adapter.translate import Address
 from weconverse import Content, ConversationClient, Delivery, DeliveryResult, Part, Turn, Unavailable
 from weconverse.testing import FakeService

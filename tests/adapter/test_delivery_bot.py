@@ -7,16 +7,16 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from adapter.bot_bubble import stream_id
-from adapter.bot_courier import BotCourier
-from adapter.bot_errors import AckMissing, BotError, ConnectionLost, FrameRefused
-from adapter.bot_line import BotLine
-from adapter.bot_showing import BotTiming, Progress, Upload, read_progress
+from adapter.bot.bubble import stream_id
+from adapter.bot.courier import BotCourier
+from adapter.bot.errors import AckMissing, BotError, ConnectionLost, FrameRefused
+from adapter.bot.line import BotLine
+from adapter.bot.showing import BotTiming, Progress, Upload, read_progress
 from adapter.cards import CARD_TYPE, task_id
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
 from adapter.recently_sent import MemberPace
-from adapter.render import MERGED, bot_parts
+from adapter.text.render import MERGED, bot_parts
 from adapter.translate import Address
 from adapter.unsaid import HANDED_OFF
 from adapter.wire import parse_frame

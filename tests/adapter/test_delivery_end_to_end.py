@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from adapter.app import running
-from adapter.render import PLACEHOLDER
 from adapter.settings import (
     AppSettings,
     BotSettings,
@@ -17,6 +16,7 @@ from adapter.settings import (
     Settings,
     WeComSettings,
 )
+from adapter.text.render import PLACEHOLDER
 from adapter.translate import sentence
 from simulator.app import Simulator
 from simulator.settings import ListenSettings as SimulatorListen

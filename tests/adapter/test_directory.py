@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from adapter.api import WeComApi
+from adapter.access.directory import Directory, NotKnown, Tagged
 from adapter.backoff import Backoff
-from adapter.directory import Directory, NotKnown, Tagged
 from adapter.metrics import Metrics
+from adapter.rest.api import WeComApi
 from simulator.app import Simulator
 from simulator.clock import ManualClock
 from simulator.settings import AppSettings, DepartmentSettings, ListenSettings, PersonSettings, Settings, TagSettings

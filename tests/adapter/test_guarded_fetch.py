@@ -16,9 +16,9 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from adapter.fetching import MediaMissing
-from adapter.guarded_fetch import AddressGuard, GuardedFetch, is_public
-from adapter.room import Claim, Room
+from adapter.media.fetching import MediaMissing
+from adapter.media.guarded_fetch import AddressGuard, GuardedFetch, is_public
+from adapter.media.room import Claim, Room
 from weconverse.v1.conversation_pb2 import Media
 
 MIB = 1024 * 1024

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from adapter.callbacks.keyring import Keyring
 from adapter.crypto import Envelope, EnvelopeError
-from adapter.keyring import Keyring
 from adapter.metrics import Metrics
 from adapter.rereading import Rereading, watched
 from adapter.settings import AppSettings, BotSettings, Settings

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from adapter.app import running
-from adapter.kf_courier import NOBODY_THERE
+from adapter.kf.courier import NOBODY_THERE
 from adapter.settings import (
     AppSettings,
     KfSettings,

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from adapter.api import WeComApi
 from adapter.backoff import Backoff
-from adapter.kf_api import KfApi
-from adapter.kf_courier import HandingOver, KfCourier, Progress, read_progress
-from adapter.kf_ledger import Ledger
-from adapter.kf_render import File, Menu, Text, messages
-from adapter.kf_service import KfService
-from adapter.kf_wire import MenuItem, Receiver, message_id
+from adapter.kf.api import KfApi
+from adapter.kf.courier import HandingOver, KfCourier, Progress, read_progress
+from adapter.kf.ledger import Ledger
+from adapter.kf.render import File, Menu, Text, messages
+from adapter.kf.service import KfService
+from adapter.kf.wire import MenuItem, Receiver, message_id
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
+from adapter.rest.api import WeComApi
 from adapter.translate import Address
 from simulator.app import Simulator
 from simulator.clock import SystemClock

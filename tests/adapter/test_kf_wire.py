@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter.kf_cursors import Cursors
-from adapter.kf_translate import from_kf_item
-from adapter.kf_wire import CUSTOMER, hint_of, read_item
+from adapter.kf.cursors import Cursors
+from adapter.kf.translate import from_kf_item
+from adapter.kf.wire import CUSTOMER, hint_of, read_item
 from adapter.translate import Incoming, Silence, read_address
 from adapter.wire import AppMessage
 

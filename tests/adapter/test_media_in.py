@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from adapter.crypto import EnvelopeError, MediaCipher, decrypt_media, encrypt_media, media_key
-from adapter.fetching import Fetched, MediaMissing
-from adapter.guarded_fetch import GuardedFetch
-from adapter.kinds import amr_seconds, media_type, safe_name
-from adapter.media import Attachments, BySignedAddress
+from adapter.media.attachments import Attachments, BySignedAddress
+from adapter.media.fetching import Fetched, MediaMissing
+from adapter.media.guarded_fetch import GuardedFetch
+from adapter.media.kinds import amr_seconds, media_type, safe_name
+from adapter.media.named import name_of
+from adapter.media.room import Claim, Room
 from adapter.metrics import Metrics
-from adapter.multipart import one_file
-from adapter.named import name_of
-from adapter.room import Claim, Room
+from adapter.rest.multipart import one_file
 from adapter.translate import Attachment, Incoming
 from weconverse.v1.conversation_pb2 import Content, Media, Part, Sender
 

@@ -4,9 +4,9 @@ from defusedxml import ElementTree as Xml
 from wechatpy.enterprise.crypto import WeChatCrypto
 from wechatpy.replies import TextReply, deserialize_reply
 
-from adapter import passive
+from adapter.application import passive
+from adapter.callbacks.gate import Opened
 from adapter.crypto import Envelope
-from adapter.gate import Opened
 from adapter.greeting import Greeted
 from adapter.wire import AppMessage
 

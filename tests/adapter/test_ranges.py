@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from adapter.ranges import Ranges, address, client, network
+from adapter.callbacks.ranges import Ranges, address, client, network
 
 
 @pytest.mark.parametrize(

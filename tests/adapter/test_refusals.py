@@ -9,14 +9,14 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from adapter.admission import NotAllowed, Undecided
-from adapter.app_callback import AppAccount, AppDoor
+from adapter.access.admission import NotAllowed, Undecided
+from adapter.application.callback import AppAccount, AppDoor
 from adapter.backoff import Backoff
-from adapter.bot_inbox import BotInbox
+from adapter.bot.inbox import BotInbox
+from adapter.callbacks.gate import Gate
+from adapter.callbacks.last_delivery import LastDelivery
+from adapter.callbacks.listening import listening
 from adapter.crypto import Envelope
-from adapter.gate import Gate
-from adapter.last_delivery import LastDelivery
-from adapter.listening import listening
 from adapter.metrics import Metrics
 from adapter.translate import Address, Incoming
 from adapter.wire import AppMessage, envelope_xml, message_xml

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adapter.markdown import blocks, closes, opening_fence
-from adapter.render import (
+from adapter.text.markdown import blocks, closes, opening_fence
+from adapter.text.render import (
     APP_TEXT_LIMIT,
     BOT_STREAM_LIMIT,
     PLACEHOLDER,

@@ -12,21 +12,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from adapter.app import running
-from adapter.app_messages import MESSAGE_TYPE
 from adapter.backoff import Backoff
-from adapter.cards import CARD_TYPE
+from adapter.cards import CARD_TYPE, MESSAGE_TYPE
 from adapter.delivery import Lease
-from adapter.guarded_fetch import GuardedFetch
+from adapter.media.guarded_fetch import GuardedFetch
+from adapter.media.room import Room
+from adapter.media.upload import Sources
 from adapter.metrics import Metrics
 from adapter.outcome import Retry, Undeliverable
-from adapter.robot_api import RobotApi
-from adapter.robot_courier import Progress, RobotCourier, read_progress
-from adapter.robot_messages import File, Mentions, Said, Style, mentions_of, pieces_of, style_of
-from adapter.robot_pace import RobotPace
-from adapter.room import Room
-from adapter.secret_address import SecretAddress
+from adapter.rest.secret_address import SecretAddress
+from adapter.robot.api import RobotApi
+from adapter.robot.courier import Progress, RobotCourier, read_progress
+from adapter.robot.messages import File, Mentions, Said, Style, mentions_of, pieces_of, style_of
+from adapter.robot.pace import RobotPace
 from adapter.settings import ListenSettings, OperationsSettings, RobotSettings, ServerSettings, Settings, WeComSettings
-from adapter.upload import Sources
 from program.secret import Secret
 from simulator.app import Simulator
 from simulator.chats import Bubble

@@ -10,15 +10,15 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from adapter.api import WeComApi
-from adapter.api_errors import WeComUnreachable
 from adapter.backoff import Backoff
+from adapter.callbacks.gate import Gate
+from adapter.callbacks.listening import listening
+from adapter.callbacks.sources import Sources, wecom_addresses
 from adapter.crypto import Envelope
-from adapter.gate import Gate
-from adapter.listening import listening
 from adapter.metrics import Metrics
+from adapter.rest.api import WeComApi
+from adapter.rest.errors import WeComUnreachable
 from adapter.settings import SourcesSettings
-from adapter.sources import Sources, wecom_addresses
 from adapter.wire import envelope_xml
 from simulator.app import Simulator
 from simulator.clock import ManualClock

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from adapter.fetching import Fetched
-from adapter.gate import Rejected
-from adapter.media import Attachments
+from adapter.callbacks.gate import Rejected
+from adapter.callbacks.taking import Taking
+from adapter.media.attachments import Attachments
+from adapter.media.fetching import Fetched
+from adapter.media.room import Claim, Room
+from adapter.media.whole import FilledSubmission, WholeSubmission
 from adapter.metrics import Metrics
-from adapter.room import Claim, Room
-from adapter.taking import Taking
 from adapter.translate import Address, Attachment, Incoming
-from adapter.whole import FilledSubmission, WholeSubmission
 from weconverse import InvalidField, Unavailable, WeConverseError
 from weconverse.v1.conversation_pb2 import Content, Media, Part, Sender
 

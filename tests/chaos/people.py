@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from adapter.render import MERGED
+from adapter.text.render import MERGED
 from simulator.app import Simulator
 
 _TOKEN = re.compile(r"编号(\w+)-(\d{5})号")

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapter.bot_fetched import CONTINUED_LATER
+from adapter.bot.fetched import CONTINUED_LATER
 from adapter.translate import UNREACHABLE
 from simulator.app import Simulator
 from simulator.chats import Bubble

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapter.render import MERGED
+from adapter.text.render import MERGED
 from simulator.app import Simulator
 from simulator.chats import Bubble
 from tests.journey.stack import running_stack

@@ -1,0 +1,111 @@
+"""Makes self-built applications from their settings."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from aiohttp import web
+
+from adapter.access.admission import Admission
+from adapter.access.admitting import access_to, directory_changed
+from adapter.account import Account, Shared
+from adapter.application.callback import AppAccount, AppDoor
+from adapter.application.courier import AppCourier
+from adapter.application.sending import GROUP_MESSAGES_PER_MINUTE, Outlet
+from adapter.backoff import Backoff
+from adapter.callbacks.keyring import Keyring
+from adapter.delivery import Lease
+from adapter.greeting import greeting
+from adapter.kf.callback import KfAccount
+from adapter.media.whole import WholeSubmission
+from adapter.recently_sent import MemberPace, RecentlySent
+from adapter.rest.errors import ContentRefused
+from adapter.settings import AppSettings
+from adapter.submission import Submission, account_name
+from adapter.text.capabilities import DOORS
+from program.settings import SettingsError
+
+
+def keyring(name: str, app: AppSettings) -> Keyring:
+    """What opens the callbacks of an application.
+
+    Raises:
+        SettingsError: for a malformed Token or EncodingAESKey.
+    """
+    try:
+        return Keyring(
+            app.token,
+            app.encoding_aes_key,
+            app.corp_id,
+            next_token=app.next_token,
+            next_encoding_aes_key=app.next_encoding_aes_key,
+        )
+    except ValueError as error:
+        field, _, rule = str(error).partition(": ")
+        raise SettingsError(f"apps.{name}.{field}", rule) from None
+
+
+def applications(shared: Shared, desks: Mapping[str, KfAccount]) -> tuple[list[Account], list[web.RouteDef]]:
+    """Every application of the settings, and the addresses that WeCom calls for them.
+
+    Args: ``desks`` are the accounts of customer service, by name.
+    """
+    apps = shared.settings.apps
+    if not apps:
+        return [], []
+    door = AppDoor(
+        {name: _called(shared, name, app, desks) for name, app in apps.items()},
+        shared.gate,
+        shared.metrics,
+        submit_seconds=shared.settings.listen.submit_seconds,
+        pseudonym_key=shared.pseudonym_key,
+    )
+    return [_delivering(shared, name, app) for name, app in apps.items()], door.routes()
+
+
+def _called(shared: Shared, name: str, app: AppSettings, desks: Mapping[str, KfAccount]) -> AppAccount:
+    access = access_to(shared, name, app)
+    whole = WholeSubmission(
+        Submission(shared.client, name, app.assistant),
+        shared.media.of_application(shared.apis[name]),
+        seconds=shared.settings.media.callback_seconds,
+    )
+    shared.stack.push_async_callback(whole.aclose)
+    return AppAccount(
+        keyring(name, app),
+        Admission(access, whole),
+        greeting(shared.client, access),
+        app.menu,
+        partial(directory_changed, shared),
+        desks[app.customer_service].hears if app.customer_service else None,
+    )
+
+
+def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
+    wecom, delivery = shared.settings.wecom, shared.settings.delivery
+    outlet = Outlet(
+        api=shared.apis[name],
+        metrics=shared.metrics,
+        agent_id=app.agent_id,
+        interval=wecom.duplicate_check_seconds,
+        sent=RecentlySent(wecom.duplicate_check_seconds),
+        pace=MemberPace(wecom.member_messages_per_minute, wecom.member_messages_per_hour),
+        group_pace=MemberPace(GROUP_MESSAGES_PER_MINUTE, 0),
+        markdown=app.reply_type == "markdown",
+        cards=app.cards,
+        file_above=shared.settings.media.file_above_bytes,
+        upload=shared.media.uploads(
+            shared.apis[name].upload, DOORS["app_text"].files, lambda: ContentRefused(40005, "media/upload")
+        ),
+    )
+    lease = Lease(
+        shared.client,
+        AppCourier(outlet, longest_pause=delivery.retry_seconds),
+        shared.metrics,
+        account=account_name(name),
+        instance=shared.instance,
+        door="app",
+        max_open=delivery.max_open,
+        ended_only=True,
+        backoff=Backoff(0.2, delivery.reconnect_seconds),
+    )
+    return Account(lease.run, lease.drain)

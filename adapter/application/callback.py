@@ -1,0 +1,179 @@
+"""Door 1: the callbacks of self-built applications (DOC 90238), at ``/wecom/app/{account}``.
+
+A message is acknowledged with an empty answer, and its reply is sent later; what is known at
+once and needs no model is said in the answer itself (:mod:`adapter.application.passive`).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple
+
+import structlog
+from aiohttp import web
+
+from adapter.access.admission import NotAllowed, Undecided
+from adapter.application import passive
+from adapter.application.events import from_app_event
+from adapter.callbacks.gate import Gate, Opened, Rejected, Seal
+from adapter.callbacks.last_delivery import LastDelivery
+from adapter.callbacks.taking import Submit, Taking
+from adapter.cards import chosen_label
+from adapter.greeting import Greeted
+from adapter.metrics import Metrics
+from adapter.text.render import clean, has_visible, plain
+from adapter.translate import Chosen, Greeting, Incoming, Silence, from_app_message
+from adapter.wire import AppMessage, parse_message
+from weconverse import WeConverseError
+
+log = structlog.get_logger()
+
+PATH: Final = "/wecom/app/{account}"
+
+_NOT_ALLOWED: Final = "没有权限"
+"""On a button that somebody touched who may not use the application."""
+
+
+async def _say_nothing(_person: str) -> str:
+    return ""
+
+
+def _pass_over(_change_type: str, _user: str) -> None:
+    return
+
+
+class AppAccount(NamedTuple):
+    """What the door needs of one application."""
+
+    envelope: Seal
+    submit: Submit
+    greeting: Callable[[str], Awaitable[str]] = _say_nothing
+    """What the assistant says to a person who opens the chat; empty for silence. Raises ``WeConverseError``."""
+    menu: Mapping[str, str] = {}
+    """What a person says by touching an entry of the application's menu, by its key."""
+    directory_changed: Callable[[str, str], None] = _pass_over
+    """Hears what changed in the address book: the ``ChangeType``, and the UserID where it is about a member."""
+    desk: Callable[[AppMessage], bool] | None = None
+    """Takes events of customer service, where they come to the address of the application; says whether it was one."""
+
+
+class AppDoor:
+    """Answers the callbacks of all applications. Add :meth:`routes` to a web application."""
+
+    def __init__(
+        self,
+        accounts: Mapping[str, AppAccount],
+        gate: Gate,
+        metrics: Metrics,
+        *,
+        submit_seconds: float = 3.5,
+        pseudonym_key: bytes = b"",
+    ) -> None:
+        """Args: ``pseudonym_key`` as for ``translate.from_app_message``."""
+        self._accounts = dict(accounts)
+        self._gate = gate
+        self._taking = Taking(metrics, door="app", submit_seconds=submit_seconds)
+        self._silence = metrics.messages.labels("app", "silence")
+        self._hints = metrics.messages.labels("app", "hint")
+        self._welcomed = metrics.messages.labels("app", "greeted")
+        self._greeted = Greeted()
+        self._refused = metrics.messages.labels("app", "refused")
+        self._not_taken = metrics.messages.labels("app", "not_taken")
+        self._last = LastDelivery()
+        self._pseudonym_key = pseudonym_key
+
+    def routes(self) -> list[web.RouteDef]:
+        """The two routes of the door."""
+        return [web.get(PATH, self.check, allow_head=False), web.post(PATH, self.receive)]
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Answers the address check."""
+
+        async def verified() -> web.Response:
+            return self._gate.verified(request, self._account(request).envelope)
+
+        return await self._gate.answered(verified)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Takes one message or event."""
+        return await self._gate.answered(lambda: self._received(request))
+
+    async def _received(self, request: web.Request) -> web.Response:
+        name, account = request.match_info["account"], self._account(request)
+        opened = await self._gate.opened(request, account.envelope)
+        message = parse_message(opened.plain)
+        try:
+            reply = await self._replied(name, account, message)
+        except NotAllowed as refused:
+            self._refused.inc()
+            reply = _refusal(message, refused.sentence)
+        except Undecided as undecided:
+            reply = self._undecided(name, message, opened, undecided.sentence)
+        if reply is None:
+            return web.Response()
+        return web.Response(body=passive.answer(reply, message, opened, account.envelope), content_type="text/xml")
+
+    async def _replied(self, name: str, account: AppAccount, message: AppMessage) -> AppMessage | None:
+        """Takes a message; what its callback is answered with, if anything is known at once."""
+        match self._meaning(name, account, message):
+            case Incoming() as incoming:
+                await self._taking.take(account.submit, incoming)
+            case Chosen(incoming=incoming, said=said):
+                await self._taking.take(account.submit, incoming)
+                return passive.update_button(chosen_label(said))
+            case Greeting(request_id=event_id):
+                return await self._greeting(name, account, message.from_user, event_id)
+            case Silence():
+                if account.desk is not None and account.desk(message):
+                    self._hints.inc()
+                    return None
+                self._silence.inc()
+                if message.event == "change_contact":
+                    account.directory_changed(message.fields.get("ChangeType", ""), message.fields.get("UserID", ""))
+        return None
+
+    def _undecided(self, name: str, message: AppMessage, opened: Opened, sentence: str) -> AppMessage:
+        """Lets WeCom come again; the last time, the person is told."""
+        last = self._last.is_it(
+            name,
+            message.msg_id or f"{message.from_user} {message.event} {message.create_time}",
+            written_at=message.create_time,
+            delivered_at=int(opened.timestamp),
+        )
+        if not last:
+            raise Rejected(503, "access")
+        self._not_taken.inc()
+        return passive.text(sentence)
+
+    def _meaning(self, name: str, account: AppAccount, message: AppMessage) -> Incoming | Greeting | Chosen | Silence:
+        if message.msg_type in ("event", ""):
+            return from_app_event(name, message, account.menu, key=self._pseudonym_key)
+        return from_app_message(name, message, key=self._pseudonym_key)
+
+    async def _greeting(self, name: str, account: AppAccount, person: str, event_id: str) -> AppMessage | None:
+        """The assistant's greeting, to who was not greeted yet today. Members enter an application many times a day."""
+        if self._greeted.due(name, person, event_id):
+            try:
+                words = plain(clean(await account.greeting(person))).strip()
+            except WeConverseError as error:
+                # Nobody asked anything: who comes back later is greeted then.
+                log.info("greeting_failed", account=name, why=error.reason or error.code.name)
+                words = ""
+            if has_visible(words):
+                self._greeted.done(name, person, event_id)
+                self._welcomed.inc()
+                return passive.text(words)
+        self._silence.inc()
+        return None
+
+    def _account(self, request: web.Request) -> AppAccount:
+        account = self._accounts.get(request.match_info["account"])
+        if account is None:
+            raise Rejected(404, "account")
+        return account
+
+
+def _refusal(message: AppMessage, sentence: str) -> AppMessage | None:
+    """How somebody is told who may not use the application; whom nothing is to be said to, is told nothing."""
+    if not sentence:
+        return None
+    # What answers a touched card can only change the card (DOC 90241).
+    return passive.update_button(_NOT_ALLOWED) if message.event == "template_card_event" else passive.text(sentence)

@@ -1,0 +1,315 @@
+"""Door 2b: an intelligent bot in callback mode (DOC 101031, 101033, 100719), at ``/wecom/bot/{account}``.
+
+A message is on disk at the service before it is answered; the passive answer then opens a
+bubble, whose id names the turn. WeCom asks for the bubble about every second, whichever
+instance that reaches, and is answered from ``GetTurn``: this door keeps nothing between two
+requests. What becomes of answers that nobody asks for is :mod:`adapter.bot.callback_courier`'s.
+
+Whether WeCom repeats a message that was not answered is not documented for this mode, so a
+message that the service did not take is answered with a sentence rather than with an error.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+from aiohttp import web
+
+from adapter.access.admission import NotAllowed, Undecided
+from adapter.backoff import Backoff
+from adapter.bot import fetched, passive
+from adapter.bot.callback_courier import FetchTiming
+from adapter.callbacks.gate import Gate, Rejected, Seal
+from adapter.callbacks.taking import Submit, Taking
+from adapter.cards import chosen_card
+from adapter.metrics import Metrics
+from adapter.text.render import PLACEHOLDER, clean, has_visible, split
+from adapter.translate import (
+    FETCHED,
+    UNREACHABLE,
+    Chosen,
+    Greeting,
+    Incoming,
+    Rated,
+    from_bot_message,
+    sentence,
+)
+from adapter.wire import BotMessage, bot_message_body, parse_bot_message
+from weconverse import (
+    ConversationClient,
+    InvalidRequest,
+    NotFound,
+    RateTurnRequest,
+    RequestIdReused,
+    Turn,
+    Unavailable,
+    WeConverseError,
+)
+
+log = structlog.get_logger()
+
+PATH: Final = "/wecom/bot/{account}"
+
+_WELCOME_BYTES: Final = 2048
+_RATINGS: Final = {
+    "helpful": RateTurnRequest.HELPFUL,
+    "unhelpful": RateTurnRequest.UNHELPFUL,
+    "withdrawn": RateTurnRequest.RATING_UNSPECIFIED,
+}
+
+Settle = Callable[..., Awaitable[bool]]
+"""``await settle(turn, group=…)``: whether the bubble of a turn that has ended may be finished now."""
+
+
+class Fill(Protocol):
+    """Fetches the attachments of a message; see :class:`adapter.media.attachments.Attachments`."""
+
+    async def fill(self, incoming: Incoming, seconds: float) -> Incoming:
+        """The message with its bytes, or with the reasons why some are missing."""
+        ...
+
+
+class BotCallbackAccount(NamedTuple):
+    """What the door needs of one bot."""
+
+    envelope: Seal
+    bot_id: str
+    """The ``aibotid`` of its callbacks; empty: any."""
+    name: str
+    """As people mention it in groups."""
+    submit: Submit
+    media: Fill
+    greeting: Callable[[str], Awaitable[str]]
+    """What the assistant says to this person, who opens the chat; empty for silence. Raises ``WeConverseError``."""
+    settle: Settle
+    timing: FetchTiming
+
+
+class _Refused(Exception):
+    """The service will never take this message; the words are for the person."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.words = words
+
+
+class BotCallbackDoor:
+    """Answers the callbacks of all bots in callback mode. Add :meth:`routes` to a web application."""
+
+    def __init__(
+        self,
+        accounts: Mapping[str, BotCallbackAccount],
+        client: ConversationClient,
+        gate: Gate,
+        metrics: Metrics,
+        *,
+        submit_seconds: float = 3.5,
+        fetch_seconds: float = 2.0,
+        pseudonym_key: bytes = b"",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args:
+        submit_seconds: within which a message is handed over, its attachments included; WeCom waits for 5.
+        fetch_seconds: of these, for fetching attachments.
+        pseudonym_key: as for ``translate.from_app_message``.
+        clock: POSIX seconds.
+        """
+        self._accounts = dict(accounts)
+        self._client = client
+        self._gate = gate
+        self._taking = Taking(metrics, door="bot_callback", submit_seconds=submit_seconds)
+        self._messages = metrics.messages
+        self._submit_seconds = submit_seconds
+        self._fetch_seconds = min(fetch_seconds, submit_seconds / 2)
+        self._pseudonym_key = pseudonym_key
+        self._clock = clock
+
+    def routes(self) -> list[web.RouteDef]:
+        """The two routes of the door."""
+        return [web.get(PATH, self.check, allow_head=False), web.post(PATH, self.receive)]
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Answers the address check."""
+
+        async def verified() -> web.Response:
+            return self._gate.verified(request, self._account(request).envelope)
+
+        return await self._gate.answered(verified)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Takes one message, event or poll."""
+        return await self._gate.answered(lambda: self._received(request))
+
+    async def _received(self, request: web.Request) -> web.Response:
+        name, account = request.match_info["account"], self._account(request)
+        opened = await self._gate.opened(request, account.envelope)
+        message = parse_bot_message(bot_message_body(opened.plain))
+        if account.bot_id and message.aibotid and message.aibotid != account.bot_id:
+            raise Rejected(403, "account")
+        reply = await self._replied(name, account, message)
+        if reply is None:
+            return web.Response()
+        # WeCom names no type for the answer; its own plug-in says this one.
+        return web.Response(body=passive.sealed(reply, opened, account.envelope), content_type="text/plain")
+
+    async def _replied(self, name: str, account: BotCallbackAccount, message: BotMessage) -> dict[str, Any] | None:
+        if message.msgtype == "stream":
+            return await self._polled(name, account, message)
+        meaning = from_bot_message(
+            name, account.name, message, door="bot_callback", req_id=FETCHED, key=self._pseudonym_key
+        )
+        match meaning:
+            case Incoming():
+                return await self._taken(account, meaning, message.create_time)
+            case Greeting():
+                return await self._greeted(name, account, message.userid)
+            case Chosen():
+                return await self._chosen(account, meaning)
+            case Rated():
+                await self._rated(meaning)
+            case _:
+                self._messages.labels("bot_callback", "silence").inc()
+        return None
+
+    def _account(self, request: web.Request) -> BotCallbackAccount:
+        account = self._accounts.get(request.match_info["account"])
+        if account is None:
+            raise Rejected(404, "account")
+        return account
+
+    # --- messages and events ---------------------------------------------------------------
+
+    async def _taken(self, account: BotCallbackAccount, incoming: Incoming, sent_at: int) -> dict[str, Any] | None:
+        """Hands a message over, and opens its bubble; or says in a whole bubble why there will be no answer."""
+        turn = f"{incoming.conversation}/turns/{incoming.request_id}"
+        shown = fetched.stream_id(turn, sent_at)
+        words = await self._hand_over(account, incoming)
+        if words is not None:
+            return passive.stream(shown, words, finish=True) if words else None
+        return passive.stream(shown, PLACEHOLDER, finish=False, feedback_id=fetched.feedback_id(turn))
+
+    async def _hand_over(self, account: BotCallbackAccount, incoming: Incoming) -> str | None:
+        """``None`` when the service has the message on disk; otherwise what the person is told, perhaps nothing."""
+        until = asyncio.get_running_loop().time() + self._submit_seconds
+        whole = await account.media.fill(incoming, self._fetch_seconds)
+
+        async def submit(incoming: Incoming, _seconds: float) -> None:
+            try:
+                await account.submit(incoming, max(0.1, until - asyncio.get_running_loop().time()))
+            except RequestIdReused:
+                raise
+            except InvalidRequest as error:
+                raise _Refused(sentence(error.reason)) from None
+            except (NotAllowed, Undecided) as error:
+                raise _Refused(error.sentence) from None
+
+        try:
+            async with asyncio.timeout_at(until):
+                await self._taking.take(submit, whole)
+        except _Refused as refused:
+            self._messages.labels("bot_callback", "refused").inc()
+            return refused.words
+        except (Rejected, TimeoutError):
+            return UNREACHABLE
+        return None
+
+    async def _greeted(self, name: str, account: BotCallbackAccount, user: str) -> dict[str, Any] | None:
+        try:
+            words = clean(await account.greeting(user))
+        except WeConverseError as error:
+            log.warning("not_welcomed", account=name, why=error.reason or error.code.name)
+            self._messages.labels("bot_callback", "not_welcomed").inc()
+            return None
+        if not has_visible(words):
+            return None
+        self._messages.labels("bot_callback", "welcomed").inc()
+        return passive.text(split(words, _WELCOME_BYTES, numbered=False)[0])
+
+    async def _chosen(self, account: BotCallbackAccount, chosen: Chosen) -> dict[str, Any] | None:
+        """Takes a choice as the person's next message, and shows it on the card.
+
+        The event comes once. What the service did not take leaves the card as it is, so that
+        it can be touched again.
+        """
+        if await self._hand_over(account, chosen.incoming) is not None or not chosen.task_id:
+            return None
+        card = chosen_card(chosen.task_id, chosen.said)
+        return passive.updated_card(card, (chosen.user,) if chosen.group else ())
+
+    async def _rated(self, rated: Rated) -> None:
+        try:
+            await self._client.rate_turn(
+                rated.turn,
+                _RATINGS[rated.kind],
+                comment=rated.comment,
+                rater=rated.rater,
+                timeout=self._submit_seconds,
+            )
+        except (NotFound, InvalidRequest):
+            self._messages.labels("bot_callback", "silence").inc()  # the turn is not kept any more
+        except WeConverseError as error:
+            log.warning("rating_not_taken", turn=rated.turn, why=error.reason or error.code.name)
+            raise Rejected(503, "service") from None
+        else:
+            self._messages.labels("bot_callback", "rated").inc()
+
+    # --- polls -------------------------------------------------------------------------------
+
+    async def _polled(self, name: str, account: BotCallbackAccount, message: BotMessage) -> dict[str, Any]:
+        """The bubble as it is now."""
+        named = fetched.named_by(name, message.stream_id)
+        if named is None:
+            return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
+        try:
+            turn = await self._turn(named.turn)
+        except NotFound:
+            return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
+        return await self._bubble(account, message, turn, named.sent_at)
+
+    async def _bubble(
+        self, account: BotCallbackAccount, message: BotMessage, turn: Turn, sent_at: int
+    ) -> dict[str, Any]:
+        shown, timing = message.stream_id, account.timing
+        age = self._clock() - fetched.began(turn, sent_at)
+        if not fetched.ended(turn):
+            if age >= timing.close:
+                return passive.stream(shown, fetched.closed_early(turn), finish=True)
+            return passive.stream(shown, fetched.so_far(turn), finish=False)
+        if not fetched.belongs_to_bubble(turn, sent_at, timing.close) or self._too_late(turn, age, timing):
+            return passive.stream(shown, fetched.SENT_SEPARATELY, finish=True)
+        whole = fetched.shown(turn, group=message.chattype == "group")
+        if not await account.settle(turn, group=message.chattype == "group"):
+            return passive.stream(shown, whole.content, finish=False)
+        return passive.stream(shown, whole.content, finish=True, pictures=whole.pictures)
+
+    @staticmethod
+    def _too_late(turn: Turn, age: float, timing: FetchTiming) -> bool:
+        """Whether an answer that is still owed had better come as a message, or already did.
+
+        Near the end of WeCom's window too few polls are left to bring an end whose first
+        answer is lost. Behind it an answer may have gone the other way.
+        """
+        last = timing.end - timing.grace if turn.delivery_state == Turn.OWED else timing.end + timing.grace / 2
+        return age > last
+
+    async def _turn(self, name: str) -> Turn:
+        """A turn, from a service that may just be coming back.
+
+        Raises:
+            NotFound: there is none of that name.
+            Rejected: the service was not reached in time; WeCom asks again.
+        """
+        backoff = Backoff(0.1, 0.5)
+        try:
+            async with asyncio.timeout(self._submit_seconds):
+                while True:
+                    try:
+                        return await self._client.get_turn(name, timeout=self._submit_seconds)
+                    except Unavailable:
+                        await asyncio.sleep(backoff.pause())
+        except NotFound:
+            raise
+        except (TimeoutError, WeConverseError):
+            raise Rejected(503, "service") from None

@@ -1,0 +1,1 @@
+"""What every door that WeCom calls has in common."""

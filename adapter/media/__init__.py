@@ -1,0 +1,1 @@
+"""Files of messages: fetched from WeCom with care, and put up there."""

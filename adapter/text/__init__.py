@@ -1,0 +1,1 @@
+"""Text as WeCom shows it: cut, degraded, cleaned. Pure."""
