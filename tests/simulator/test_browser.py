@@ -154,3 +154,164 @@ async def test_faults_people_and_cuts(simulator, api, browse):
         await page.until("document.querySelector('#rail .badge')?.innerText === '1'")
         await page.value("document.querySelectorAll('.person')[2].click()")
         await page.until("document.querySelector('.pane .log').innerText.includes('给王芳')")
+
+
+CARDS = {
+    "text_notice": {
+        "main_title": {"title": "<b>标题</b>"},
+        "emphasis_content": {"title": "100"},
+        "card_action": {"type": 1, "url": "javascript://%0adocument.title='hit'"},
+        "jump_list": [{"type": 3, "title": "怎么用？", "question": "这张卡怎么用？"}],
+    },
+    "news_notice": {
+        "main_title": {"title": "新闻"},
+        "card_image": {"url": "https://example.com/a.png"},
+        "card_action": {"type": 1, "url": "https://example.com"},
+        "vertical_content_list": [{"title": "一", "desc": "二"}],
+    },
+    "button_interaction": {
+        "main_title": {"title": "审批"},
+        "button_list": [{"text": "同意", "key": "yes"}, {"text": "拒绝", "key": "no", "style": 3}],
+        "action_menu": {"desc": "更多", "action_list": [{"text": "不再提醒", "key": "mute"}]},
+        "task_id": "b1",
+    },
+    "vote_interaction": {
+        "main_title": {"title": "投票"},
+        "checkbox": {
+            "question_key": "q",
+            "mode": 1,
+            "option_list": [{"id": "a", "text": "甲"}, {"id": "b", "text": "乙"}],
+        },
+        "submit_button": {"text": "提交", "key": "send"},
+        "task_id": "v1",
+    },
+    "multiple_interaction": {
+        "main_title": {"title": "预订"},
+        "select_list": [{"question_key": "楼", "option_list": [{"id": "3", "text": "三"}, {"id": "5", "text": "五"}]}],
+        "submit_button": {"text": "预订", "key": "book"},
+        "task_id": "m1",
+    },
+}
+RIGHT = "document.querySelector('.pane:last-child')"
+
+
+async def test_cards_of_all_kinds_are_touched(simulator, subscribed, browse):
+    async with simulator() as sim:
+        bot = await subscribed(sim)
+        await sim.write_to_bot("lina", "给我卡片")
+        await bot.receive()
+        for kind, card in CARDS.items():
+            body = {"chatid": "lina", "msgtype": "template_card", "template_card": {"card_type": kind, **card}}
+            assert (await bot.call("aibot_send_msg", body))["errcode"] == 0
+        async with browse(f"{sim.page_url}?person=lina") as page:
+            await page.until("document.querySelectorAll('.tcard').length === 5")
+            await bot.receive()  # the entry into the chat
+            html = await page.value(f"{RIGHT}.querySelector('.log').innerHTML")
+            assert "&lt;b&gt;标题" in html
+            assert "javascript:" not in html
+            assert 'src="https' not in html
+
+            await page.value("document.querySelector('.button_interaction .act').click()")
+            frame = await bot.receive()
+            event = frame["body"]["event"]["template_card_event"]
+            assert (event["event_key"], event["task_id"]) == ("yes", "b1")
+            changed = CARDS["button_interaction"] | {"card_type": "button_interaction"}
+            changed["button_list"] = [{"text": "已同意", "key": "done"}]
+            update = {"response_type": "update_template_card", "template_card": changed}
+            await bot.call("aibot_respond_update_msg", update, frame["headers"]["req_id"])
+            await page.until("document.querySelector('.button_interaction .act').innerText === '已同意'")
+            assert await page.value("document.querySelector('.button_interaction .act').disabled")
+            await page.value("document.querySelector('.button_interaction .dots').click()")
+            await page.value("document.querySelector('.popover button').click()")
+            assert (await bot.receive())["body"]["event"]["template_card_event"]["event_key"] == "mute"
+
+            await page.value("document.querySelector('.vote_interaction .act').click()")
+            await page.until("document.getElementById('toast').innerText === '请先选择'")
+            await page.value("document.querySelectorAll('.vote_interaction input')[1].click()")
+            await page.value("document.querySelector('.vote_interaction .act').click()")
+            event = (await bot.receive())["body"]["event"]["template_card_event"]
+            assert event["selected_items"]["selected_item"][0]["option_ids"]["option_id"] == ["b"]
+            await page.value("document.querySelector('.multiple_interaction .act').click()")
+            event = (await bot.receive())["body"]["event"]["template_card_event"]
+            assert event["selected_items"]["selected_item"][0]["option_ids"]["option_id"] == ["3"]
+            await page.value("document.querySelector('.text_notice .jump').click()")
+            assert (await bot.receive())["body"]["text"]["content"] == "这张卡怎么用？"
+
+
+async def test_pictures_and_ratings(simulator, subscribed, browse):
+    async with simulator() as sim:
+        bot = await subscribed(sim)
+        async with browse(f"{sim.page_url}?person=lina") as page:
+            await bot.receive()
+            await page.value(f"{RIGHT}.querySelector('.tools button').click()")
+            await page.value("document.querySelectorAll('.popover button')[1].click()")
+            await page.until(f"{RIGHT}.querySelector('.chip')?.innerText.includes('风景.png')")
+            await page.value(f"{RIGHT}.querySelector('textarea').focus()")
+            await page.type("这是哪里？")
+            frame = await bot.receive()
+            assert [item["msgtype"] for item in frame["body"]["mixed"]["msg_item"]] == ["text", "image"]
+            # The name that the browser gave, and a picture that is really drawn.
+            await page.until(f"{LAST}?.querySelector('img')?.naturalWidth === 640")
+            assert await page.value(f"{LAST}.querySelector('img').alt") == "风景.png"
+            await page.value(f"{LAST}.querySelector('.picture').click()")
+            assert await page.value("document.getElementById('viewer').open")
+            await page.value("document.getElementById('viewer-image').click()")
+            assert not await page.value("document.getElementById('viewer').open")
+
+            stream = {"id": "s", "finish": True, "content": "海边", "feedback": {"id": "f1"}}
+            await bot.call("aibot_respond_msg", {"msgtype": "stream", "stream": stream}, frame["headers"]["req_id"])
+            await page.until(f"{LAST}.querySelectorAll('.thumb').length === 2")
+            await page.value(f"{LAST}.querySelectorAll('.thumb')[1].click()")
+            await page.value("document.querySelectorAll('.popover input')[1].click()")
+            await page.value("document.querySelector('.popover .primary').click()")
+            rating = (await bot.receive())["body"]["event"]["feedback_event"]
+            assert (rating["type"], rating["inaccurate_reason_list"]) == (2, [2])
+            await page.until(f"{LAST}.querySelectorAll('.thumb')[1].getAttribute('aria-pressed') === 'true'")
+            await page.value(f"{LAST}.querySelectorAll('.thumb')[1].click()")
+            assert (await bot.receive())["body"]["event"]["feedback_event"]["type"] == 3
+
+            await page.value(f"{LAST}.querySelector('.beside-tools button').click()")
+            await page.value(f"{RIGHT}.querySelector('textarea').focus()")
+            await page.type("哪片海？")
+            assert (await bot.receive())["body"]["quote"]["text"]["content"] == "海边"
+            await page.until(f"{LAST}.querySelector('.quoted')?.innerText.includes('海边')")
+
+
+async def test_a_customer_and_who_serves_them(simulator, browse):
+    customer = "wmSimulatorCustomer01"
+    async with simulator() as sim, browse(f"{sim.page_url}?person={customer}") as page:
+        await page.until("document.querySelector('.pane.kf textarea') !== null")
+        await page.value("document.querySelector('textarea').focus()")
+        await page.type("有人吗")
+        await sim.wait_for(lambda: sim.bubbles(customer, "kf"))
+        await page.value("[...document.querySelectorAll('.person')].find((one) => one.title.includes('lina')).click()")
+        await page.until("[...document.querySelectorAll('.chat')].some((one) => one.innerText.includes('新接入'))")
+        await page.value("[...document.querySelectorAll('.chat')].at(-1).click()")
+        assert await page.value("document.querySelector('.pane.serve textarea').disabled")
+        await page.value("document.querySelector('.pane.serve .deskact').click()")
+        await page.until("document.querySelector('.pane.serve .chipstate').innerText === '我在接待'")
+        await page.value("document.querySelector('.pane.serve textarea').focus()")
+        await page.type("我来帮您")
+        await page.until(f"{LAST}.matches('.mine') && {LAST}.innerText.includes('我来帮您')")
+        assert [bubble.text for bubble in sim.bubbles(customer, "kf")] == ["有人吗", "我来帮您"]
+        await page.value("document.querySelector('.pane.serve .deskact').click()")
+        await page.until("document.querySelector('.pane.serve .chipstate').innerText === '已结束'")
+        await page.value("document.querySelector('.person[title*=Customer01]').click()")
+        await page.until("document.querySelector('.pane.kf .log')?.innerText.includes('接待人员 李娜')")
+
+
+async def test_five_hundred_bubbles_are_drawn_soon_and_stay_bounded(simulator, api, browse):
+    async with simulator() as sim:
+        for number in range(520):
+            sim.chats.post(
+                chat="app:1000002", person="lina", speaker="app:1000002", text=f"第{number}条", now=sim.corp.now
+            )
+        async with browse(f"{sim.page_url}?person=lina") as page:
+            await page.until("document.querySelectorAll('.pane.app .row').length === 500")
+            await api(sim).text("lina", "最后一条")
+            await page.until("document.querySelector('.pane.app .log').innerText.includes('最后一条')")
+            assert await page.value("document.querySelectorAll('.pane.app .row').length") == 500
+            # Drawn anew as a whole, as a change of person does it.
+            took = "(async () => { const at = performance.now(); document.getElementById('toggle-strip').click();"
+            took += " document.body.offsetHeight; return performance.now() - at; })()"
+            assert await page.value(took) < 1000
