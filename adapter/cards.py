@@ -96,7 +96,10 @@ def said_by_click(event_key: str, selected: Iterable[tuple[str, tuple[str, ...]]
     if event_key == DONE_KEY:
         return ""
     lines = [f"{question}：{'、'.join(options)}" for question, options in selected if options]
-    return "\n".join(lines) or event_key.strip()
+    # Beside a selection, which of several buttons was touched counts as well; a submit button is only a name.
+    if not lines or looks_spoken(event_key):
+        lines.insert(0, event_key.strip())
+    return "\n".join(lines)
 
 
 def chosen_label(said: str) -> str:

@@ -171,6 +171,7 @@ def test_choices_in_words() -> None:
 def test_what_a_touch_says_and_shows() -> None:
     assert said_by_click("我要退款") == "我要退款"
     assert said_by_click("submit", [("城市", ("北京", "上海")), ("备注", ())]) == "城市：北京、上海"
+    assert said_by_click("同意请假", [("代理人", ("王芳",))]) == "同意请假\n代理人：王芳"
     assert said_by_click(DONE_KEY) == ""
     assert chosen_label("我要退款") == "已选择：我要退款"
     assert chosen_label("approve_42") == "已提交"
