@@ -68,7 +68,7 @@ class KfService:
     async def knows(self, turn: str) -> bool:
         """Whether there is a turn of that name."""
         try:
-            await self._client.get_turn(turn, timeout=_SECONDS)
+            await self._client.get_turn(turn, omit_input=True, timeout=_SECONDS)
         except ResourceNotFound:
             return False
         return True

@@ -263,6 +263,14 @@ def without_bytes(turn: Turn) -> Turn:
     return listed
 
 
+def without_input(turn: Turn) -> Turn:
+    """The turn as somebody gets it who knows what was said."""
+    asked = Turn()
+    asked.CopyFrom(turn)
+    asked.ClearField("input")
+    return asked
+
+
 def answer_to(script: Script, request: ConverseRequest) -> Answer:
     """What the script answers to a request; an echo where it has nothing."""
     text = text_of(request.input)

@@ -210,9 +210,10 @@ class BlockingClient:
         request = SubmitTurnRequest(turn=turn, account=account, address=address)
         return self._unary(self._stub.SubmitTurn, request, timeout)
 
-    def get_turn(self, name: str, *, timeout: float | None = None) -> Turn:
-        """Gets a turn; while it runs, its reply holds the text so far."""
-        return self._unary(self._stub.GetTurn, GetTurnRequest(name=checked_turn_name(name)), timeout)
+    def get_turn(self, name: str, *, omit_input: bool = False, timeout: float | None = None) -> Turn:
+        """Gets a turn, with or without its input; while it runs, its reply holds the text so far."""
+        request = GetTurnRequest(name=checked_turn_name(name), omit_input=omit_input)
+        return self._unary(self._stub.GetTurn, request, timeout)
 
     def list_turns(self, conversation: str, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Turn]:
         """All turns of a conversation, newest first, asked for page by page; ``timeout`` is for each page."""

@@ -189,9 +189,15 @@ class ConversationClient(Connecting[_Stubs]):
 
     # --- Turns that exist -------------------------------------------------------------
 
-    async def get_turn(self, name: str, *, timeout: float | None = None) -> Turn:
-        """Gets a turn; while it runs, its reply holds the text so far."""
-        request = GetTurnRequest(name=checked_turn_name(name))
+    async def get_turn(self, name: str, *, omit_input: bool = False, timeout: float | None = None) -> Turn:
+        """Gets a turn; while it runs, its reply holds the text so far.
+
+        Args:
+            name: of the turn.
+            omit_input: leaves the input out, whose pictures may have megabytes; for whoever asks often.
+            timeout: seconds for all tries together.
+        """
+        request = GetTurnRequest(name=checked_turn_name(name), omit_input=omit_input)
         return await self._unary(self._connected().conversations.GetTurn, request, timeout)
 
     async def list_turns(

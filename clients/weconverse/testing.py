@@ -44,6 +44,7 @@ from weconverse._fake_turns import (
     answer_to,
     status_of,
     without_bytes,
+    without_input,
 )
 from weconverse._options import MAX_MESSAGE_BYTES
 from weconverse.errors import (
@@ -247,7 +248,8 @@ class FakeConversationService(ConversationServiceServicer, ChannelServiceService
     async def GetTurn(self, request: GetTurnRequest, context: Context) -> Turn:  # noqa: N802
         """See the contract."""
         await self._enter("GetTurn", request, context)
-        return (await self._existing(request.name, context)).turn
+        turn = (await self._existing(request.name, context)).turn
+        return without_input(turn) if request.omit_input else turn
 
     async def ListTurns(self, request: ListTurnsRequest, context: Context) -> ListTurnsResponse:  # noqa: N802
         """See the contract."""

@@ -120,7 +120,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     async def GetTurn(self, request: pb.GetTurnRequest, context: Context) -> pb.Turn:
         """Gets a turn, with the text so far while it runs."""
         checks.turn(request)
-        return convert.turn_message(await self._turns.get(_named(request.name)))
+        return convert.turn_message(await self._turns.get(_named(request.name)), omit_input=request.omit_input)
 
     async def FollowTurn(  # type: ignore[override]  # stubs know generators only; see interceptors/wrap.py
         self, request: pb.FollowTurnRequest, context: Context

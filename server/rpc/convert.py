@@ -223,12 +223,13 @@ def fill_content(message: conversation_pb2.Content, value: Content) -> None:
             media.missing = piece.missing.value  # type: ignore[assignment]  # the stub's enum types exist for mypy only
 
 
-def fill_turn(message: conversation_pb2.Turn, turn: Turn) -> None:
+def fill_turn(message: conversation_pb2.Turn, turn: Turn, *, omit_input: bool = False) -> None:
     """A turn as a caller may see it."""
     name = turn.name
     message.name = f"conversations/{name.conversation}/turns/{name.request_id}"
     message.state = turn.state.value  # type: ignore[assignment]  # the stub's enum types exist for mypy only
-    fill_content(message.input, turn.input)
+    if not omit_input:
+        fill_content(message.input, turn.input)
     if turn.pushed is not None:
         fill_content(message.reply, turn.pushed)
     elif turn.reply:
@@ -256,10 +257,10 @@ def fill_turn(message: conversation_pb2.Turn, turn: Turn) -> None:
         message.error.CopyFrom(status_of(turn.failure))
 
 
-def turn_message(turn: Turn) -> conversation_pb2.Turn:
+def turn_message(turn: Turn, *, omit_input: bool = False) -> conversation_pb2.Turn:
     """A turn on its own."""
     message = conversation_pb2.Turn()
-    fill_turn(message, turn)
+    fill_turn(message, turn, omit_input=omit_input)
     return message
 
 

@@ -44,6 +44,7 @@ async def test_a_script_has_what_it_needs() -> None:
         assert text_of(turn.reply) == "pong"
         assert client.converse("c", "ping", request_id="1") == turn
         assert client.get_turn(turn.name) == turn
+        assert not client.get_turn(turn.name, omit_input=True).HasField("input")
         assert client.cancel_turn(turn.name) == turn
         for number in range(3):
             client.converse("c", f"{number}")

@@ -174,7 +174,10 @@ async def test_turns_can_be_looked_at_listed_rated_and_cancelled(client: Convers
     assert (len(page.turns), page.next_page_token) == (2, "2")
 
     name = turn_name("demo", "3")
-    assert (await client.get_turn(name)).name == name
+    whole = await client.get_turn(name)
+    assert (whole.name, whole.HasField("input")) == (name, True)
+    whole.ClearField("input")
+    assert await client.get_turn(name, omit_input=True) == whole
     assert (await client.cancel_turn(name)).state == Turn.SUCCEEDED
     await client.rate_turn(name, RateTurnRequest.UNHELPFUL, comment="不对", rater=Sender(id="u"))
     assert [(rating.name, rating.comment) for rating in fake.ratings] == [(name, "不对")]

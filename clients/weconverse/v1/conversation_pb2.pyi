@@ -903,16 +903,22 @@ class GetTurnRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    OMIT_INPUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The turn to get. Format: `conversations/{conversation}/turns/{turn}`."""
+    omit_input: _builtins.bool
+    """Leaves `input` out. For whoever asks again and again, and knows what was
+    said: pictures in it may have megabytes.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        omit_input: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "omit_input", b"omit_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

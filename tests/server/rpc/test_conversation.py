@@ -144,6 +144,15 @@ async def test_submitting_takes_on_a_debt() -> None:
         assert server.turns.owed == [Owed("channels/wecom/accounts/a", b"\x00\xff")]
 
 
+async def test_who_asks_often_gets_a_turn_without_its_input() -> None:
+    async with open_server() as server:
+        whole = await server.conversation.GetTurn(pb.GetTurnRequest(name=TURN))
+        asked = await server.conversation.GetTurn(pb.GetTurnRequest(name=TURN, omit_input=True))
+        assert (whole.HasField("input"), asked.HasField("input")) == (True, False)
+        whole.ClearField("input")
+        assert asked == whole
+
+
 async def test_the_calls_about_turns_and_conversations() -> None:
     async with open_server() as server:
         rpc, calls = server.conversation, server.turns.calls
