@@ -4,7 +4,7 @@ import { attempt } from "./net.js";
 import { anchor, button, el, icon, isWeb, sizeOf } from "./dom.js";
 import { drawCard } from "./cards.js";
 import { render } from "./markdown.js";
-import { isCustomer, kindOf, speakerName, view } from "./state.js";
+import { isCustomer, plain, speakerName, view } from "./state.js";
 import { enlarge } from "./viewer.js";
 
 const PLAY = "M8 5v14l11-7z";
@@ -131,7 +131,7 @@ function mixed(content, bubble, pane) {
 }
 
 function quote(content, bubble) {
-  return el("div", "", el("div", "words", bubble.text), el("div", "quoted", el("b", "", speakerName(content.by || "")), ` ${content.quoted || ""}`));
+  return el("div", "", el("div", "words", bubble.text), el("div", "quoted", el("b", "", `${speakerName(content.by || "")}：`), plain(content.quoted || "")));
 }
 
 const DRAWERS = {
@@ -153,5 +153,3 @@ export function drawContent(bubble, pane) {
   const content = bubble.content.by?.[view.me.id] || bubble.content;
   return draw(content, bubble, pane);
 }
-
-export const isCardOf = (bubble) => kindOf(bubble.chat) !== "kf" && bubble.content?.kind === "card";

@@ -34,8 +34,14 @@ export class Pane {
     this.strip = el("div", "strip");
     this.composer = new Composer(this);
     this.node.append(this.header, this.log, this.strip, this.composer.node);
-    // Whoever reads the end keeps reading the end when the pane changes its size, and when a picture arrives.
-    this.log.addEventListener("scroll", () => { this.stuck = this.isNearEnd(); });
+    // Whoever reads the end keeps reading the end when the pane changes its size, and when a picture arrives:
+    // only scrolling up leaves it.
+    let top = 0;
+    this.log.addEventListener("scroll", () => {
+      if (this.isNearEnd()) this.stuck = true;
+      else if (this.log.scrollTop < top) this.stuck = false;
+      top = this.log.scrollTop;
+    });
     this.log.addEventListener("load", () => { if (this.stuck) this.toEnd(); }, true);
     new ResizeObserver(() => {
       if (this.stuck) this.toEnd();
@@ -84,7 +90,6 @@ export class Pane {
   }
 
   put(bubble) {
-    const near = this.isNearEnd();
     const old = this.rows.get(bubble.number);
     if (old) {
       const node = this.draw(bubble, old);
@@ -99,7 +104,7 @@ export class Pane {
       first.remove();
       this.rows.delete(number);
     }
-    if (near) this.toEnd();
+    if (this.stuck) this.toEnd();
   }
 
   // --- the head ---

@@ -92,4 +92,6 @@ export function merged(found, known = new Map()) {
 }
 
 const LABELS = { image: "图片", voice: "语音", video: "视频", file: "文件" };
-export const brief = (bubble) => (bubble.expired ? "[回复超时]" : (bubble.text || bubble.thoughts || "…").replace(/<\/?font[^>]*>/g, "").replace(/[#*`>|]+/g, "").replace(/\[(image|voice|video|file)\]/g, (_, kind) => `[${LABELS[kind]}]`).replace(/\s+/g, " ").slice(0, 40));
+// A line of what was said, without the signs of Markdown.
+export const plain = (text) => text.replace(/<\/?font[^>]*>/g, "").replace(/[#*`>|]+/g, "").replace(/\[(image|voice|video|file)\]/g, (_, kind) => `[${LABELS[kind]}]`).replace(/\s+/g, " ");
+export const brief = (bubble) => (bubble.expired ? "[回复超时]" : plain(bubble.text || bubble.thoughts || "…").slice(0, 40));

@@ -253,6 +253,8 @@ async def test_pictures_and_ratings(simulator, subscribed, browse):
             # The name that the browser gave, and a picture that is really drawn.
             await page.until(f"{LAST}?.querySelector('img')?.naturalWidth === 640")
             assert await page.value(f"{LAST}.querySelector('img').alt") == "风景.png"
+            log = f"{RIGHT}.querySelector('.log')"
+            await page.until(f"{log}.scrollHeight - {log}.scrollTop - {log}.clientHeight < 5")
             await page.value(f"{LAST}.querySelector('.picture').click()")
             assert await page.value("document.getElementById('viewer').open")
             await page.value("document.getElementById('viewer-image').click()")
