@@ -192,6 +192,13 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
             ge=1,
         ),
     ] = 1000
+    max_owed_push_mebibytes: Annotated[
+        int,
+        Meta(
+            description="Mebibytes that they may take together, with their pictures and files; the same then.",
+            ge=24,
+        ),
+    ] = 256
 
 
 class MemorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -885,7 +892,9 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
             le=4096,
         ),
     ] = 2048
-    picture_quality: Annotated[int, Meta(description="The JPEG quality of pictures that are made anew.", ge=60, le=95)] = 85
+    picture_quality: Annotated[
+        int, Meta(description="The JPEG quality of pictures that are made anew.", ge=60, le=95)
+    ] = 85
     processes: Annotated[
         int,
         Meta(

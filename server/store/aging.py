@@ -27,8 +27,10 @@ _KEYS_DUE: Final = (
     f"AND {_AGED} LIMIT {SLICE}"
 )
 
+# One that a person has is not the assistant's again by being forgotten: only its being given back is that.
 _UNUSED: Final = (
-    "FROM conversations WHERE update_time < ? AND NOT EXISTS (SELECT 1 FROM turns WHERE conversation = name)"
+    "FROM conversations WHERE update_time < ? AND handed_off_time IS NULL "
+    "AND NOT EXISTS (SELECT 1 FROM turns WHERE conversation = name)"
 )
 _UNUSED_NAMES: Final = f"SELECT name {_UNUSED} LIMIT {SLICE}"
 _DROP_UNUSED: Final = f"DELETE {_UNUSED} AND name = ?"

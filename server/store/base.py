@@ -46,6 +46,8 @@ class StoredTurn(msgspec.Struct, frozen=True):
     """Not to be offered before this time."""
     retries: int = 0
     """How often the channel said ``retry`` since the turn was owed, or owed again."""
+    pushed_bytes: int = 0
+    """What its message takes on disk, if it was pushed."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -100,7 +102,7 @@ class Retention(msgspec.Struct, frozen=True):
     """Input, reply, events, address, recipient, progress and what was pushed are emptied; the row stays,
     as its own key. Undeliverable turns keep theirs, as they may be replayed."""
     keys_before: float
-    """The row goes, and with its last row a conversation."""
+    """The row goes, and with its last row a conversation, unless a person has that."""
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -209,7 +211,7 @@ class TurnStore(Protocol):
         """Every owed turn that is not delivered yet, in order of arrival: what to go on with after a start.
 
         Of those that were pushed, ``Turn.pushed`` is empty and ``Turn.reply`` too: all of them together may
-        be more than memory holds.
+        be more than memory holds. ``pushed_bytes`` says how large they are.
         """
         ...
 

@@ -45,7 +45,7 @@ TURN_COLUMNS: Final = f"sequence, {_TURN_COLUMNS}"
 
 STORED_COLUMNS: Final = (
     f"{TURN_COLUMNS}, input_digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, "
-    "events, recipient"
+    "events, recipient, length(pushed)"
 )
 """What :func:`read_stored` reads."""
 
@@ -65,6 +65,8 @@ INSERT: Final = (
     "ON CONFLICT (conversation, request_id) DO NOTHING"
 )
 """Takes what :func:`inserted_row` makes."""
+
+_PUSHED: Final = _INSERTED_COLUMNS.split(", ").index("pushed")
 
 FINISH: Final = (
     "UPDATE turns SET state = ?, end_time = ?, first_delta_latency = ?, assistant = ?, reply = ?, finish_reason = ?, "
@@ -184,6 +186,11 @@ def finished_row(
     )
 
 
+def pushed_size(row: Row) -> int:
+    """How large the pushed message in a row of :func:`inserted_row` is; 0 without one."""
+    return len(row[_PUSHED] or b"")
+
+
 def is_round(turn: Turn) -> bool:
     """Whether the turn ended as a round that memory may use, if the ask allows it."""
     return (
@@ -205,7 +212,8 @@ def read_stored(row: Row) -> StoredTurn:
     """The turn in a row of :data:`STORED_COLUMNS`, with what is kept beside it."""
     content, rest = _decode_input(row[8]), _decode_ask(row[9])
     turn = _read_turn(row, content, rest)
-    digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events, recipient = row[20:]
+    digest, epoch, attempts, offers, retries, account, address, progress, deliver_after, events = row[20:30]
+    recipient, pushed_bytes = row[30:]
     return StoredTurn(
         turn=turn,
         ask=Ask(
@@ -231,6 +239,7 @@ def read_stored(row: Row) -> StoredTurn:
         progress=progress,
         deliver_after=deliver_after,
         retries=retries,
+        pushed_bytes=pushed_bytes or 0,
     )
 
 

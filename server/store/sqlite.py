@@ -41,7 +41,7 @@ from server.store.job_thread import JobThread
 from server.store.lock_file import LockFile
 from server.store.page_token import make_token, read_token
 from server.store.refusals import StoreRefused
-from server.store.rows import finished_row, inserted_row
+from server.store.rows import finished_row, inserted_row, pushed_size
 from server.store.schema import migrate, read_migrations
 
 CAPACITY: Final = 8192
@@ -168,10 +168,11 @@ class SqliteTurnStore(TurnStore):
             epoch=int(claimed),
             attempts=int(claimed),
         )
-        outcome = await self._writer.submit(owed_turns.accept, ask.name, inserted_row(stored))
+        row = inserted_row(stored)
+        outcome = await self._writer.submit(owed_turns.accept, ask.name, row)
         if isinstance(outcome, StoredTurn):
             return Accepted(outcome, created=False)
-        return Accepted(msgspec.structs.replace(stored, sequence=outcome), created=True)
+        return Accepted(msgspec.structs.replace(stored, sequence=outcome, pushed_bytes=pushed_size(row)), created=True)
 
     async def claim(self, name: TurnName) -> StoredTurn:
         """See :meth:`server.store.base.TurnStore.claim`."""

@@ -45,6 +45,8 @@ class Debt(msgspec.Struct, eq=False):
     """Whether its end is on disk, so that it may be shown whole."""
     pushed: bool
     """Whether a program pushed it. Its message may be large, and is read when it is needed."""
+    pushed_bytes: int
+    """How large that is; else 0."""
     offered_to: "InstanceAttachment | None" = None
     timer: asyncio.TimerHandle | None = None
     settled: bool = False
@@ -102,10 +104,13 @@ class Deliveries:
             turn=msgspec.structs.replace(turn, pushed=Content(), reply="") if pushed else turn,
             ended=turn.state.ended,
             pushed=pushed,
+            pushed_bytes=stored.pushed_bytes,
         )
         self._debts[debt.name] = debt
-        self._account(debt.account).pushes += pushed
-        self._account(debt.account).append(debt)
+        account = self._account(debt.account)
+        account.pushes += pushed
+        account.pushed_bytes += debt.pushed_bytes
+        account.append(debt)
 
     def ended(self, turn: Turn) -> None:
         """Notes that an owed turn has ended: it may now be offered to instances that want whole replies.
@@ -121,10 +126,10 @@ class Deliveries:
                 return
             self._account(debt.account).became_ready(debt)
 
-    def pushes(self, account: str) -> int:
-        """How many messages that programs pushed wait for an account."""
+    def pushes(self, account: str) -> tuple[int, int]:
+        """How many messages that programs pushed wait for an account, and their bytes."""
         known = self._accounts.get(account)
-        return 0 if known is None else known.pushes
+        return (0, 0) if known is None else (known.pushes, known.pushed_bytes)
 
     def names(self) -> frozenset[TurnName]:
         """The turns that are owed, as far as this process knows."""
@@ -154,6 +159,7 @@ class Deliveries:
         account = self._account(debt.account)
         if self._debts.pop(debt.name, None) is not None:
             account.pushes -= debt.pushed
+            account.pushed_bytes -= debt.pushed_bytes
         account.settle(debt)
 
     # --- instances --------------------------------------------------------------------------
@@ -308,6 +314,8 @@ class _Account:
         self._epoch = 0
         self.pushes = 0
         """How many of its debts were pushed."""
+        self.pushed_bytes = 0
+        """Of those together."""
 
     # --- debts -------------------------------------------------------------------------
 

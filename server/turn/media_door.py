@@ -33,13 +33,13 @@ class MediaDoor:
 
     def wanted(self, ask: Ask) -> bool:
         """Whether there is anything to read."""
-        return self._reader is not None and _size(ask.input) > 0
+        return self._reader is not None and inline_bytes(ask.input) > 0
 
     @asynccontextmanager
     async def alone(self, ask: Ask) -> AsyncIterator[None]:
         """Lets one call of a turn's name in at a time, if there is anything to read: a message that is delivered
-        again while it is read waits, and then finds the turn."""
-        if not self.wanted(ask):
+        again while it is read waits, and then finds the turn, also if its bytes could not be had a second time."""
+        if not (self.wanted(ask) or ask.name in self._inside):
             yield
             return
         lock, holders = self._inside.setdefault(ask.name, (asyncio.Lock(), []))
@@ -56,9 +56,7 @@ class MediaDoor:
         """The ask with the digest of what was said, which holds when something else stands in its place."""
         if ask.input_digest or not self.wanted(ask):
             return ask
-        large = _size(ask.input) >= LARGE_BYTES
-        seal = await asyncio.to_thread(digest, ask.input) if large else digest(ask.input)
-        return msgspec.structs.replace(ask, input_digest=seal)
+        return msgspec.structs.replace(ask, input_digest=await digest_of(ask.input))
 
     async def read(self, ask: Ask, budget: Budget | None) -> Ask:
         """The ask as it is answered and kept, sealed.
@@ -85,5 +83,12 @@ _LONGEST_SECONDS: Final = 300.0
 """The reader has settings of its own, which are shorter."""
 
 
-def _size(content: Content) -> int:
+async def digest_of(content: Content) -> bytes:
+    """:func:`server.domain.digest`; of a large message it holds up nobody."""
+    large = inline_bytes(content) >= LARGE_BYTES
+    return await asyncio.to_thread(digest, content) if large else digest(content)
+
+
+def inline_bytes(content: Content) -> int:
+    """How many bytes of pictures, recordings and files are in a message."""
     return sum(len(part.inline_data) for part in content.parts if isinstance(part, MediaPart) and part.inline_data)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Final
 
 import structlog
 
@@ -22,6 +23,10 @@ from server.turn.provider_errors import to_domain_error
 from server.turn.screen import sentence_of
 
 _log = structlog.get_logger()
+
+_WORDLESS: Final = frozenset({FinishReason.PROVIDER_BLOCKED, FinishReason.HANDED_OFF})
+"""Ends that may come without a word: there is a sentence of ours for it, or a person has the conversation at the
+server that was asked."""
 
 
 class ModelReply:
@@ -93,7 +98,7 @@ class ModelReply:
         self._pace.flush()
         if turn.finish_reason is FinishReason.UNSPECIFIED:
             raise ProviderError(ErrorClass.INCOMPLETE, "the provider ended without a finish reason", model=turn.model)
-        if not self._visible and not self._stopped.stops and turn.finish_reason is not FinishReason.PROVIDER_BLOCKED:
+        if not self._visible and not self._stopped.stops and turn.finish_reason not in _WORDLESS:
             raise ProviderError(ErrorClass.INCOMPLETE, "the reply holds nothing visible", model=turn.model)
 
     async def _take_one(self, chunk: Chunk) -> None:

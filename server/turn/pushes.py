@@ -27,7 +27,6 @@ from server.domain import (
     Turn,
     TurnName,
     TurnState,
-    digest,
 )
 from server.errors import InvalidField, Overloaded, RequestIdReused, StoreUnavailable
 from server.filter.entries import Direction
@@ -38,6 +37,7 @@ from server.turn.admission import Admission
 from server.turn.assistants import Assistants
 from server.turn.debts import Debts
 from server.turn.deliveries import Deliveries
+from server.turn.media_door import digest_of, inline_bytes
 from server.turn.stations import Stations
 
 _log = structlog.get_logger()
@@ -70,6 +70,7 @@ class Pushes:
         self._clock = clock
         self._accepting: set[asyncio.Task[Turn]] = set()
         self._coming: Counter[str] = Counter()
+        self._coming_bytes: Counter[str] = Counter()
 
     async def push(self, push: Push, budget: Budget) -> Turn:
         """Takes on a message: when this returns, it is on disk and owed.
@@ -87,21 +88,24 @@ class Pushes:
 
     async def _take_on(self, push: Push, budget: Budget) -> Turn:
         name = TurnName(push_conversation(push.account, push.recipient), push.request_id)
+        said = await digest_of(push.content)
         stored = await self._stations.store.find(name)
         if stored is None:
-            stored = await self._accept(name, push, budget)
-        if stored.turn.pushed is None or stored.input_digest != digest(push.content):
+            stored = await self._accept(name, push, said, budget)
+        if stored.turn.pushed is None or stored.input_digest != said:
             raise RequestIdReused(str(name))
         if stored.turn.delivery_state is DeliveryState.OWED:
             self._deliveries.add(stored)
         return stored.turn
 
-    async def _accept(self, name: TurnName, push: Push, budget: Budget) -> StoredTurn:
+    async def _accept(self, name: TurnName, push: Push, said: bytes, budget: Budget) -> StoredTurn:
         self._admission.check_open()
         self._admission.check_characters(push.content)
         assistant = self._assistants.get(push.assistant)
-        self._check_room(push.account)
+        size = inline_bytes(push.content)
+        self._check_room(push.account, size)
         self._coming[push.account] += 1
+        self._coming_bytes[push.account] += size
         try:
             content = await self._screened(push.content, assistant.name, budget)
             now = self._clock()
@@ -123,26 +127,30 @@ class Pushes:
                 time=now,
                 claim=False,
                 final=turn,
-                input_digest=digest(push.content),
+                input_digest=said,
             )
         except StoreUnavailable:
             self._debts.look_again()  # it may have been written all the same
             raise
         finally:
             self._coming[push.account] -= 1
+            self._coming_bytes[push.account] -= size
             if not self._coming[push.account]:
-                del self._coming[push.account]
+                del self._coming[push.account], self._coming_bytes[push.account]
         if accepted.created:
             self._stations.observer.pushed()
             _log.info("push_accepted", account=push.account, caller=push.caller, **logged_name(name))
         return accepted.stored
 
-    def _check_room(self, account: str) -> None:
-        if self._deliveries.pushes(account) + self._coming[account] >= self._settings.max_owed_pushes:
-            raise Overloaded(
-                _RETRY_AFTER_SECONDS,
-                f"{self._settings.max_owed_pushes} messages wait for {account}; is an instance of it attached?",
-            )
+    def _check_room(self, account: str, size: int) -> None:
+        count, held = self._deliveries.pushes(account)
+        if count + self._coming[account] >= self._settings.max_owed_pushes:
+            waits = f"{self._settings.max_owed_pushes} messages wait"
+        elif held + self._coming_bytes[account] + size > self._settings.max_owed_push_mebibytes << 20:
+            waits = f"messages of {self._settings.max_owed_push_mebibytes} MiB wait"
+        else:
+            return
+        raise Overloaded(_RETRY_AFTER_SECONDS, f"{waits} for {account}; is an instance of it attached?")
 
     async def _screened(self, content: Content, assistant: str, budget: Budget) -> Content:
         """The message as it may be sent: what the filter masks or replaces is.

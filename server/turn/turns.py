@@ -9,7 +9,7 @@ import msgspec
 
 from server.budget import Budget
 from server.domain import Ask, Conversation, FinishReason, Owed, Rating, Sender, Turn, TurnName, TurnState
-from server.errors import RequestIdReused, ResourceNotFound, StoreUnavailable, TurnCancelled, from_failure
+from server.errors import InputTooLong, RequestIdReused, ResourceNotFound, StoreUnavailable, TurnCancelled, from_failure
 from server.memory.base import Memory
 from server.store.base import StoredTurn, TurnPage, TurnStore
 from server.turn.admission import Admission
@@ -102,7 +102,7 @@ class Turns:
             existing = await self._existing(ask)
             if existing is not None:
                 return existing, True
-        self._check(ask)
+        await self._check(ask)
         ticket = self._lanes.enter(ask.name.conversation)
         turn = Turn(
             name=ask.name,
@@ -117,10 +117,15 @@ class Turns:
         self._runner.start(live, ticket, budget)
         return live, False
 
-    def _check(self, ask: Ask) -> None:
+    async def _check(self, ask: Ask) -> None:
         """Refuses before anything has begun."""
         self._assistants.check(ask)
-        self._admission.check_length(ask)
+        try:
+            self._admission.check_length(ask)
+        except InputTooLong:
+            # Nobody here reads what is said to the person who has the conversation.
+            if not await self._store.handed_off(ask.name.conversation):
+                raise
         self._admission.check_open()
 
     async def _existing(self, ask: Ask) -> LiveTurn | StoredTurn | None:

@@ -1000,9 +1000,14 @@ async def test_a_turn_settled_while_it_ran_ages_from_its_settlement(turn_store: 
 async def test_conversations_without_turns_go(turn_store: TurnStore) -> None:
     await turn_store.cut_memory("old", time=90.0)
     await turn_store.cut_memory("young", time=190.0)
+    await turn_store.hand_off("with a person", time=90.0)
     await turn_store.apply_retention(Retention(payloads_before=100.0, keys_before=100.0))
     assert await turn_store.conversation("old") is None
     assert await turn_store.conversation("young") is not None
+    assert await turn_store.handed_off("with a person")
+    await turn_store.resume("with a person")
+    await turn_store.apply_retention(Retention(payloads_before=100.0, keys_before=100.0))
+    assert await turn_store.conversation("with a person") is None
 
 
 async def test_retention_works_through_more_than_a_slice(turn_store: TurnStore) -> None:

@@ -63,7 +63,7 @@ RECORDED = bytes.fromhex(
 def test_a_row_of_the_first_version_is_readable() -> None:
     row = (
         *(7, "c", "m1", 4, 1, 100.0, 101.0, 0.5, INPUT, REST, "default", "好的", 1, 1, "fast", 12, 3, 2, FAILURE, None),
-        *(digest(CONTENT), 2, 2, 1, 3, "acc", b"to", b"1/2", 130.0, RECORDED, ""),
+        *(digest(CONTENT), 2, 2, 1, 3, "acc", b"to", b"1/2", 130.0, RECORDED, "", None),
     )
     assert len(row) == len(STORED_COLUMNS.split(","))
     turn = Turn(

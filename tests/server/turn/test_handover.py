@@ -27,7 +27,7 @@ from server.domain import (
     TurnOptions,
     TurnState,
 )
-from server.errors import ResourceNotFound, StoreUnavailable, TurnCancelled
+from server.errors import InputTooLong, ResourceNotFound, StoreUnavailable, TurnCancelled
 from server.filter.pii.external import RecogniserFailed
 from server.filter.pii.guard import PiiGuard
 from server.filter.pii.kinds import Finding
@@ -193,6 +193,18 @@ async def test_neither_reset_words_nor_requests_are_answered(room: TurnRoom) -> 
     assert (await room.turns.conversation("c")).remembered_message_count == 2
 
 
+async def test_a_person_at_the_server_behind_this_one_is_not_answered_over(room: TurnRoom, model: PlayedModel) -> None:
+    async def silent(prompt: Prompt, model: PlayedModel) -> AsyncIterator[Chunk]:
+        yield done("centre", FinishReason.HANDED_OFF)
+
+    model.play = silent
+    assert outcome(await room.turns.converse(wants("年假有几天"), LONG)) == SILENT
+    await room.turns.submit(wants("年假有几天", "m1"), owed())
+    await until(lambda: room.register.running == 0)
+    assert outcome(await room.turns.get(TurnName("c", "m1"))) == SILENT
+    assert await state(room) is ConversationState.ACTIVE, "who has it there is for the other server to say, each time"
+
+
 async def test_no_refusal_is_shown(open_room: Open, model: PlayedModel) -> None:
     settings = Settings(turns=TurnSettings(max_input_characters=10, max_waiting_per_conversation=1))
     async with open_room(settings, screener=screener("block")) as room:
@@ -203,7 +215,10 @@ async def test_no_refusal_is_shown(open_room: Open, model: PlayedModel) -> None:
         too_long = await room.turns.submit(ask("长" * 11, request_id="m1"), owed())
         assert (outcome(too_long), too_long.delivery_state) == (SILENT, DeliveryState.OWED)
         assert too_long.failure is None
+        assert outcome(await room.turns.converse(ask("长" * 11), LONG)) == SILENT
         await room.turns.resume("c")
+        with pytest.raises(InputTooLong):
+            await room.turns.converse(ask("长" * 11), LONG)
         assert (await room.turns.submit(ask("长" * 11, request_id="m2"), owed())).reply == TEXTS.too_long
 
 

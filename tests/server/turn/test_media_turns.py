@@ -196,6 +196,37 @@ async def test_a_message_that_comes_again_while_it_is_read_waits_for_the_first(o
     assert reader.count == 1
 
 
+@pytest.mark.parametrize("while_read", [True, False])
+async def test_a_message_that_comes_again_without_its_bytes_changes_no_answer(
+    open_room: Open, model: PlayedModel, while_read: bool
+) -> None:
+    reader = Reader(waits=True)
+    async with open_room(media=reader) as room, room.deliveries.attach(hello(ended_only=True)) as attachment:
+        first = asyncio.create_task(room.turns.submit(file("a", "m1"), owed()))
+        await until(lambda: reader.count == 1)
+        lost = Content((MediaPart("text/plain", display_name="a.txt", missing=Missing.UNAVAILABLE),))
+        again = msgspec.structs.replace(file("a", "m1"), input=lost)
+        if while_read:
+            second = asyncio.create_task(room.turns.submit(again, owed()))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await room.turns.reset("other")  # what it could have written by now is written
+            reader.go.set()
+            await first
+        else:
+            reader.go.set()
+            await first
+            second = asyncio.create_task(room.turns.submit(again, owed()))
+        with pytest.raises(RequestIdReused):
+            await second
+        delivery = await next_delivery(attachment)
+        assert delivery.ended_turn is not None
+        assert delivery.ended_turn.reply == "echo: 【文件】\na"
+        await report(attachment, delivery.name)
+        assert len(room.deliveries) == 0
+    assert len(model.prompts) == 1
+
+
 async def test_a_caller_that_gives_up_finds_what_was_read_meanwhile(open_room: Open) -> None:
     reader = Reader(waits=True)
     async with open_room(media=reader) as room:

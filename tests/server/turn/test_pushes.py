@@ -144,6 +144,28 @@ async def test_too_many_for_one_account_are_refused_until_some_have_arrived(open
             await room.pushes.push(push(request_id="p10"), LONG)
 
 
+async def test_too_large_ones_together_are_refused_until_some_have_arrived(open_room: Open) -> None:
+    settings = Settings(delivery=DeliverySettings(max_owed_push_mebibytes=24))
+
+    def large(number: int) -> Push:
+        return push("图", f"p{number}", "user:u", MediaPart("image/png", bytes((number,)) * (10 << 20)))
+
+    async with open_room(settings) as room:
+        results = await asyncio.gather(*(room.pushes.push(large(n), LONG) for n in range(3)), return_exceptions=True)
+        (refused,) = [result for result in results if isinstance(result, Overloaded)]
+        assert "24 MiB" in refused.message
+        await room.pushes.push(push("小", "small"), LONG)
+        await room.pushes.push(msgspec.structs.replace(large(4), account="channels/test/accounts/two"), LONG)
+    async with open_room(settings) as room:
+        with pytest.raises(Overloaded):
+            await room.pushes.push(large(5), LONG)
+        async with room.deliveries.attach(hello(ended_only=True)) as attachment:
+            await report(attachment, (await next_delivery(attachment)).name)
+        await room.pushes.push(large(5), LONG)
+        with pytest.raises(Overloaded):
+            await room.pushes.push(large(6), LONG)
+
+
 async def test_a_caller_that_gives_up_changes_nothing(room: TurnRoom) -> None:
     task = asyncio.create_task(room.pushes.push(push(), LONG))
     await asyncio.sleep(0)
