@@ -6,7 +6,7 @@ import pytest
 
 from server.budget import Budget
 from server.domain import FinishReason
-from server.llm.base import ErrorClass, Message, Prompt, Role
+from server.llm.base import ErrorClass, Image, Message, Prompt, Role
 from server.llm.catalog import build_backends
 from server.llm.openai.backend import OpenAiHttpProvider
 from server.llm.script import SHIPPED, load_script
@@ -108,6 +108,23 @@ async def test_it_knows_what_memory_hands_it(script_file: Path) -> None:
     assert "年假有几天?" in await answer("年假有几天?", "五天", "我刚才说了什么")
     assert "第一句" in await answer("我刚才问了什么?")
     assert "李明" in await answer("张三:我叫李明", "好的", "张三:我叫什么")
+
+
+async def test_pictures_are_told_apart_from_what_is_asked(tmp_path: Path) -> None:
+    script = SCRIPT.replace("[defaults]", "[defaults]\npictures = '看到{pictures}'", 1)
+    path = tmp_path / "script.toml"
+    path.write_text(script, encoding="utf-8")
+    pictures = (Image("image/png", b"1" * 2048), Image("image/jpeg", uri="https://example.com/a"))
+
+    async def answer(script_file: Path, text: str, images: tuple[Image, ...]) -> str:
+        prompt = Prompt("m", (Message(Role.USER, text, images),))
+        return (await take(provider_for(script_file, Clock()), prompt=prompt))[0].text
+
+    assert await answer(path, "", pictures) == "看到2 张图片（PNG 2.0 KB、JPEG）"
+    assert await answer(path, "想", pictures[:1]) == "看到1 张图片（PNG 2.0 KB）\n\n好"
+    assert await answer(path, "想", ()) == "好"
+    (tmp_path / "silent.toml").write_text(SCRIPT, encoding="utf-8")
+    assert await answer(tmp_path / "silent.toml", "想", pictures) == "好"
 
 
 async def test_a_pace(script_file: Path) -> None:
