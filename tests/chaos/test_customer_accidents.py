@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import re
 import time
@@ -110,7 +111,7 @@ def _judge(customers: list[Customer], seed: int) -> None:
     wrong = {}
     for customer in customers:
         seen, failed = customer.seen(), customer.failed()
-        ordered = all(earlier < later for earlier, later in zip(seen, seen[1:], strict=False))
+        ordered = all(earlier < later for earlier, later in itertools.pairwise(seen))
         if not ordered or len(seen) + failed != customer.written:
             wrong[customer.id] = (seen, failed)
     assert not wrong, f"{len(wrong)} customers saw something else, for example {list(wrong.items())[:3]} (seed {seed})"
