@@ -31,7 +31,10 @@ class Menus:
 
     def __init__(self, corp: Corp) -> None:
         self._menus: dict[int, list[dict[str, Any]]] = {
-            app.agent_id: [{"type": "click", "name": name, "key": key} for name, key in app.menu.items()]
+            app.agent_id: [
+                *({"type": "click", "name": name, "key": key} for name, key in app.menu.items()),
+                *({"type": "scancode_waitmsg", "name": name, "key": key} for name, key in app.scan_menu.items()),
+            ]
             for app in corp.settings.apps
         }
 

@@ -16,6 +16,9 @@ from program.secret import Secret
 from simulator.faults import FAULTS, Switch
 from simulator.rules import Rules
 
+_MENU_ENTRIES: Final = 3
+"""At the top of an application's menu (DOC 90231)."""
+
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -71,6 +74,9 @@ class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = False
     menu: Annotated[
         dict[str, str], Meta(description="Entries of its menu: the name that people see, and the key of the event.")
+    ] = field(default_factory=dict)
+    scan_menu: Annotated[
+        dict[str, str], Meta(description="The same for entries that scan a code and wait for an answer (扫码带提示).")
     ] = field(default_factory=dict)
     visible_departments: Annotated[
         tuple[int, ...],
@@ -273,6 +279,8 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _twice("people.id", [person.id.lower() for person in settings.people])
     yield from _twice("groups.id", [group.id for group in settings.groups])
     for number, app in enumerate(settings.apps):
+        if len(app.menu) + len(app.scan_menu) > _MENU_ENTRIES:
+            yield f"apps[{number}].menu", f"has more than {_MENU_ENTRIES} entries with those of scan_menu; shorten it"
         try:
             Envelope(app.token.reveal(), app.encoding_aes_key.reveal(), settings.corp_id)
         except ValueError as error:

@@ -88,10 +88,15 @@ QUOTED = Step("quote", "write", {"text": "这一条请再说一遍", "quote": "a
 FORGOT = write("重新开始", SAYS.reset_done, "command")
 TOUCHED = Step("card", "touch", {"key": "好的，通过这张采购单"}, "通过这张采购单")
 
+SCANNED = Step(
+    "scan", "menu", {"app": 1000002, "entry": "ASSET", "result": {"ScanCodeInfo.ScanResult": "PC-42"}}, "PC-42"
+)
+
 DOORS: Mapping[str, Sequence[Step]] = {
     "app": [
         ENTERED, TYPED, QUOTED, SEEN, READ, SPOKEN, FILMED, PLACED, LINKED, STRANGE, TOUCHED,
         Step("menu", "menu", {"app": 1000002, "entry": "请假"}, "年假"),
+        SCANNED,
     ],
     "bot:aibSimulatorBot0001": [ENTERED, TYPED, QUOTED, SEEN, READ, COUNTED, SPOKEN, FILMED, MIXED, STRANGE, TOUCHED],
     "bot:aibSimulatorBot0002": [ENTERED, TYPED, QUOTED, SEEN, READ, COUNTED, SPOKEN, FILMED, MIXED, STRANGE, FORGOT],
