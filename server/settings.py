@@ -270,7 +270,7 @@ class TextSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     media_not_supported: Annotated[
         str, Meta(description="Told to a person who sent what no model of the assistant takes.")
-    ] = "抱歉，我目前只能处理文字消息。请用文字描述您的问题。"
+    ] = "抱歉，我目前还处理不了这类消息。请用文字描述您的问题。"
     media_too_large: Annotated[
         str, Meta(description="Told to a person who sent a picture, recording or file that is too large to read.")
     ] = "这个文件太大了，我读不了。请压缩、拆分，或把要点用文字发给我。"
@@ -871,11 +871,11 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     seconds: Annotated[
         float,
         Meta(
-            description="Seconds that reading one message may take, waiting for a free process included; never more than its caller waits.",
+            description="Seconds that reading one file may take, beside waiting for a free process; with that, never more than its caller waits.",
             gt=0,
             le=60,
         ),
-    ] = 5.0
+    ] = 4.0
     max_characters: Annotated[
         int,
         Meta(
@@ -898,7 +898,7 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     processes: Annotated[
         int,
         Meta(
-            description="Files read at a time; others wait their turn. Each takes some 100 MiB for a fraction of a second.",
+            description="Files read at a time; others wait, and conversations take turns. Each takes at most 64 MiB, for a fraction of a second.",
             ge=1,
             le=64,
         ),
