@@ -75,6 +75,11 @@ class Envelope:
         self._key = aes_key(encoding_aes_key)
         self._receive_id = receive_id.encode()
 
+    @property
+    def aeskey(self) -> str:
+        """The key as it would stand beside a media address: with it :func:`media_key` opens a bot's files."""
+        return base64.b64encode(self._key).decode("ascii")
+
     def open(self, msg_signature: str, timestamp: str, nonce: str, encrypted: str) -> bytes:
         """The message inside, byte for byte.
 

@@ -7,7 +7,8 @@ from adapter.translate import Rated
 from weconverse import ConversationClient
 from weconverse.v1.conversation_pb2 import RateTurnRequest
 
-_SECONDS: Final = 10.0
+_SECONDS: Final = 3.5
+"""Less than WeCom waits where a rating is a callback."""
 
 _RATINGS: Final[Mapping[str, RateTurnRequest.Rating.ValueType]] = {
     "helpful": RateTurnRequest.HELPFUL,

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, field
 
+from adapter.callbacks.keyring import broken_rule
 from adapter.callbacks.ranges import network
 from program.secret import Secret
 from program.settings import SettingsError
@@ -636,12 +637,15 @@ def check(settings: Settings) -> None:
     for name, called in settings.callback_bots.items():
         for key in ("token", "encoding_aes_key"):
             _given(getattr(called, key), f"callback_bots.{name}.{key}")
-        if called.close_seconds >= called.window_seconds:
+        if called.close_seconds > called.window_seconds - called.grace_seconds:
             raise SettingsError(
-                f"callback_bots.{name}.close_seconds", "must be below window_seconds, or WeCom ends the bubble first"
+                f"callback_bots.{name}.close_seconds",
+                "must not be above window_seconds less grace_seconds, in which no bubble is finished any more",
             )
     for name, robot in settings.robots.items():
         _given(robot.key, f"robots.{name}.key")
+        if rule := broken_rule("key", robot.key.reveal()):
+            raise SettingsError(f"robots.{name}.key", rule)
     for name, desk in settings.kf.items():
         for key in ("secret", "token", "encoding_aes_key"):
             _given(getattr(desk, key), f"kf.{name}.{key}")

@@ -101,7 +101,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     """Of a bot: a signed address, good for five minutes for everybody who knows it. Never log it."""
     aeskey: str = ""
-    """Opens what ``url`` yields; empty in callback mode, where the bot's EncodingAESKey does."""
+    """Opens what ``url`` yields; in callback mode the door puts the bot's EncodingAESKey here."""
 
     def __repr__(self) -> str:
         """Without what opens the file, so that no log line or traceback holds it."""

@@ -6,7 +6,9 @@ instance that reaches, and is answered from ``GetTurn``: this door keeps nothing
 requests. What becomes of answers that nobody asks for is :mod:`adapter.bot.callback_courier`'s.
 
 Whether WeCom repeats a message that was not answered is not documented for this mode, so a
-message that the service did not take is answered with a sentence rather than with an error.
+message of which nobody knows whether the service has it opens a bubble too. The polls for it
+find the turn once the service is back, or find that there is none: then a sentence asks the
+person to write again. Nobody is asked for what is answered as well.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -28,7 +31,6 @@ from adapter.metrics import Metrics
 from adapter.text.render import PLACEHOLDER, clean, has_visible, split
 from adapter.translate import (
     FETCHED,
-    UNREACHABLE,
     Chosen,
     Greeting,
     Incoming,
@@ -41,7 +43,6 @@ from weconverse import (
     ConversationClient,
     InvalidRequest,
     NotFound,
-    RateTurnRequest,
     RequestIdReused,
     Turn,
     Unavailable,
@@ -53,14 +54,14 @@ log = structlog.get_logger()
 PATH: Final = "/wecom/bot/{account}"
 
 _WELCOME_BYTES: Final = 2048
-_RATINGS: Final = {
-    "helpful": RateTurnRequest.HELPFUL,
-    "unhelpful": RateTurnRequest.UNHELPFUL,
-    "withdrawn": RateTurnRequest.RATING_UNSPECIFIED,
-}
 
-Settle = Callable[..., Awaitable[bool]]
-"""``await settle(turn, group=…)``: whether the bubble of a turn that has ended may be finished now."""
+
+class BotSeal(Seal, Protocol):
+    """Opens the callbacks of a bot and the files beside them; see :class:`adapter.callbacks.keyring.Keyring`."""
+
+    def aeskey(self, timestamp: str, nonce: str) -> str:
+        """The key of the files beside the callback of this time and nonce."""
+        ...
 
 
 class Fill(Protocol):
@@ -74,7 +75,7 @@ class Fill(Protocol):
 class BotCallbackAccount(NamedTuple):
     """What the door needs of one bot."""
 
-    envelope: Seal
+    envelope: BotSeal
     bot_id: str
     """The ``aibotid`` of its callbacks; empty: any."""
     name: str
@@ -83,12 +84,15 @@ class BotCallbackAccount(NamedTuple):
     media: Fill
     greeting: Callable[[str], Awaitable[str]]
     """What the assistant says to this person, who opens the chat; empty for silence. Raises ``WeConverseError``."""
-    settle: Settle
+    rate: Callable[[Rated], Awaitable[None]]
+    """Notes a rating. Raises ``WeConverseError``."""
+    settle: Callable[[str, fetched.Shown], Awaitable[bool]]
+    """Whether the bubble of an owed turn that has ended may be finished now, with this."""
     timing: FetchTiming
 
 
 class _Refused(Exception):
-    """The service will never take this message; the words are for the person."""
+    """The service does not get this message, or will not take it; the words are for the person, and may be none."""
 
     def __init__(self, words: str) -> None:
         super().__init__(words)
@@ -148,13 +152,15 @@ class BotCallbackDoor:
         message = parse_bot_message(bot_message_body(opened.plain))
         if account.bot_id and message.aibotid and message.aibotid != account.bot_id:
             raise Rejected(403, "account")
-        reply = await self._replied(name, account, message)
+        reply = await self._replied(name, account, message, account.envelope.aeskey(opened.timestamp, opened.nonce))
         if reply is None:
             return web.Response()
         # WeCom names no type for the answer; its own plug-in says this one.
         return web.Response(body=passive.sealed(reply, opened, account.envelope), content_type="text/plain")
 
-    async def _replied(self, name: str, account: BotCallbackAccount, message: BotMessage) -> dict[str, Any] | None:
+    async def _replied(
+        self, name: str, account: BotCallbackAccount, message: BotMessage, aeskey: str
+    ) -> dict[str, Any] | None:
         if message.msgtype == "stream":
             return await self._polled(name, account, message)
         meaning = from_bot_message(
@@ -162,13 +168,13 @@ class BotCallbackDoor:
         )
         match meaning:
             case Incoming():
-                return await self._taken(account, meaning, message.create_time)
+                return await self._taken(account, _with_key(meaning, aeskey), message.create_time)
             case Greeting():
                 return await self._greeted(name, account, message.userid)
             case Chosen():
                 return await self._chosen(account, meaning)
             case Rated():
-                await self._rated(meaning)
+                await self._rated(account, meaning)
             case _:
                 self._messages.labels("bot_callback", "silence").inc()
         return None
@@ -185,13 +191,19 @@ class BotCallbackDoor:
         """Hands a message over, and opens its bubble; or says in a whole bubble why there will be no answer."""
         turn = f"{incoming.conversation}/turns/{incoming.request_id}"
         shown = fetched.stream_id(turn, sent_at)
-        words = await self._hand_over(account, incoming)
-        if words is not None:
-            return passive.stream(shown, words, finish=True) if words else None
-        return passive.stream(shown, PLACEHOLDER, finish=False, feedback_id=fetched.feedback_id(turn))
+        try:
+            taken = await self._hand_over(account, incoming)
+        except _Refused as refused:
+            return passive.stream(shown, refused.words, finish=True) if refused.words else None
+        content = PLACEHOLDER if taken else fetched.NOT_SURE
+        return passive.stream(shown, content, finish=False, feedback_id=fetched.feedback_id(turn))
 
-    async def _hand_over(self, account: BotCallbackAccount, incoming: Incoming) -> str | None:
-        """``None`` when the service has the message on disk; otherwise what the person is told, perhaps nothing."""
+    async def _hand_over(self, account: BotCallbackAccount, incoming: Incoming) -> bool:
+        """Whether the service has the message on disk; otherwise nobody knows.
+
+        Raises:
+            _Refused: it does not, and will not.
+        """
         until = asyncio.get_running_loop().time() + self._submit_seconds
         whole = await account.media.fill(incoming, self._fetch_seconds)
 
@@ -208,12 +220,12 @@ class BotCallbackDoor:
         try:
             async with asyncio.timeout_at(until):
                 await self._taking.take(submit, whole)
-        except _Refused as refused:
+        except _Refused:
             self._messages.labels("bot_callback", "refused").inc()
-            return refused.words
+            raise
         except (Rejected, TimeoutError):
-            return UNREACHABLE
-        return None
+            return False
+        return True
 
     async def _greeted(self, name: str, account: BotCallbackAccount, user: str) -> dict[str, Any] | None:
         try:
@@ -231,22 +243,20 @@ class BotCallbackDoor:
         """Takes a choice as the person's next message, and shows it on the card.
 
         The event comes once. What the service did not take leaves the card as it is, so that
-        it can be touched again.
+        it can be touched again: a card's choice is one turn, however often it is touched.
         """
-        if await self._hand_over(account, chosen.incoming) is not None or not chosen.task_id:
+        try:
+            taken = await self._hand_over(account, chosen.incoming)
+        except _Refused:
+            return None
+        if not taken or not chosen.task_id:
             return None
         card = chosen_card(chosen.task_id, chosen.said)
         return passive.updated_card(card, (chosen.user,) if chosen.group else ())
 
-    async def _rated(self, rated: Rated) -> None:
+    async def _rated(self, account: BotCallbackAccount, rated: Rated) -> None:
         try:
-            await self._client.rate_turn(
-                rated.turn,
-                _RATINGS[rated.kind],
-                comment=rated.comment,
-                rater=rated.rater,
-                timeout=self._submit_seconds,
-            )
+            await account.rate(rated)
         except (NotFound, InvalidRequest):
             self._messages.labels("bot_callback", "silence").inc()  # the turn is not kept any more
         except WeConverseError as error:
@@ -262,9 +272,8 @@ class BotCallbackDoor:
         named = fetched.named_by(name, message.stream_id)
         if named is None:
             return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
-        try:
-            turn = await self._turn(named.turn)
-        except NotFound:
+        turn = await self._turn(named.turn)
+        if turn is None:
             return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
         return await self._bubble(account, message, turn, named.sent_at)
 
@@ -277,39 +286,40 @@ class BotCallbackDoor:
             if age >= timing.close:
                 return passive.stream(shown, fetched.closed_early(turn), finish=True)
             return passive.stream(shown, fetched.so_far(turn), finish=False)
-        if not fetched.belongs_to_bubble(turn, sent_at, timing.close) or self._too_late(turn, age, timing):
+        owed = turn.delivery_state == Turn.OWED
+        if not fetched.belongs_to_bubble(turn, sent_at, timing.close) or age > timing.last(owed=owed):
             return passive.stream(shown, fetched.SENT_SEPARATELY, finish=True)
         whole = fetched.shown(turn, group=message.chattype == "group")
-        if not await account.settle(turn, group=message.chattype == "group"):
+        if owed and not (age <= timing.settled_until and await account.settle(turn.name, whole)):
             return passive.stream(shown, whole.content, finish=False)
         return passive.stream(shown, whole.content, finish=True, pictures=whole.pictures)
 
-    @staticmethod
-    def _too_late(turn: Turn, age: float, timing: FetchTiming) -> bool:
-        """Whether an answer that is still owed had better come as a message, or already did.
+    async def _turn(self, name: str) -> Turn | None:
+        """A turn, from a service that may just be coming back; ``None`` when it has none of that name.
 
-        Near the end of WeCom's window too few polls are left to bring an end whose first
-        answer is lost. Behind it an answer may have gone the other way.
-        """
-        last = timing.end - timing.grace if turn.delivery_state == Turn.OWED else timing.end + timing.grace / 2
-        return age > last
-
-    async def _turn(self, name: str) -> Turn:
-        """A turn, from a service that may just be coming back.
+        That is asked for some seconds: a message that was handed over in vain may still be on its way to the disk.
 
         Raises:
-            NotFound: there is none of that name.
             Rejected: the service was not reached in time; WeCom asks again.
         """
-        backoff = Backoff(0.1, 0.5)
+        backoff, missing = Backoff(0.1, 0.5), False
         try:
             async with asyncio.timeout(self._submit_seconds):
                 while True:
                     try:
-                        return await self._client.get_turn(name, timeout=self._submit_seconds)
+                        return await self._client.get_turn(name, omit_input=True, timeout=self._submit_seconds)
+                    except NotFound:
+                        missing = True
                     except Unavailable:
-                        await asyncio.sleep(backoff.pause())
-        except NotFound:
-            raise
+                        missing = False
+                    await asyncio.sleep(backoff.pause())
         except (TimeoutError, WeConverseError):
+            if missing:
+                return None
             raise Rejected(503, "service") from None
+
+
+def _with_key(incoming: Incoming, aeskey: str) -> Incoming:
+    """A message with what opens its files."""
+    attachments = tuple(msgspec.structs.replace(one, aeskey=one.aeskey or aeskey) for one in incoming.attachments)
+    return msgspec.structs.replace(incoming, attachments=attachments)

@@ -13,12 +13,12 @@ from adapter.bot.callback_courier import BotCallbackCourier, FetchTiming, Settli
 from adapter.callbacks.keyring import Keyring
 from adapter.delivery import Lease
 from adapter.greeting import greeting
-from adapter.media.attachments import Fetching
+from adapter.media.attachments import Attachments
+from adapter.rating import rating
 from adapter.rest.secret_address import SecretAddress
 from adapter.settings import CallbackBotSettings
 from adapter.submission import Submission, account_name
 from adapter.translate import Incoming, read_address
-from program.secret import Secret
 from program.settings import SettingsError
 
 
@@ -42,14 +42,10 @@ def bot_keyring(name: str, bot: CallbackBotSettings) -> Keyring:
 
 
 class _Media:
-    """Fetches with the EncodingAESKey as it is by then: it may be changed while the program runs.
+    """Fetches nothing for who may not use the bot: the message goes no further than to the next who asks."""
 
-    Nothing for who may not use the bot: the message goes no further than to the next who asks.
-    """
-
-    def __init__(self, fetching: Fetching, encoding_aes_key: Secret, access: Access) -> None:
-        self._fetching = fetching
-        self._encoding_aes_key = encoding_aes_key
+    def __init__(self, attachments: Attachments, access: Access) -> None:
+        self._attachments = attachments
         self._access = access
 
     async def fill(self, incoming: Incoming, seconds: float) -> Incoming:
@@ -58,7 +54,7 @@ class _Media:
             return incoming
         if not isinstance(await self._access.decide(read_address(incoming.address).user), Allowed):
             return incoming
-        return await self._fetching.of_bot(self._encoding_aes_key.reveal()).fill(incoming, seconds)
+        return await self._attachments.fill(incoming, seconds)
 
 
 def callback_bots(shared: Shared) -> tuple[list[Account], list[web.RouteDef]]:
@@ -106,8 +102,9 @@ def _bot(shared: Shared, name: str, bot: CallbackBotSettings) -> tuple[BotCallba
         bot.bot_id,
         bot.name,
         Admission(access, Submission(shared.client, name, bot.assistant)),
-        _Media(shared.media, bot.encoding_aes_key, access),
+        _Media(shared.media.of_bot(), access),
         greeting(shared.client, access),
+        rating(shared.client),
         Settling(shared.client, courier, lease.settle),
         timing,
     )

@@ -17,7 +17,8 @@ one instance is offered the delivery. Between the two stand these rules:
    and the refusal then means "delivered".
 
 5. *Near the end of the polls nothing is settled by them any more*: what is still owed then goes
-   by rule 3, because too few polls are left to bring an end that is lost on its way.
+   by rule 3, because too few polls are left to bring an end that is lost on its way. The bubble
+   says so half of ``grace`` later: a report from before may still be on its way.
 
 What remains: when no instance can be reached from the moment in which a bubble is about to be
 finished until WeCom stops asking, which is ``grace`` seconds at least, the answer stays unseen;
@@ -52,6 +53,8 @@ _FIRST_LOOK: Final = 2.0
 _NEXT_LOOK: Final = 30.0
 """The shortest and the longest pause between two looks whether another instance was polled."""
 _ASK_SECONDS: Final = 3.0
+_SETTLE_SECONDS: Final = 1.0
+"""Beside the 3.5 s for getting the turn; WeCom waits for 5."""
 _FIRST_ASK: Final = 0.03
 """The shortest pause between two questions whether a report was written down."""
 
@@ -65,6 +68,15 @@ class FetchTiming(msgspec.Struct, frozen=True, kw_only=True):
     """When WeCom stops fetching (DOC 101031)."""
     grace: float = _GRACE_SECONDS
     """For how long after that nothing else is sent in its place."""
+
+    @property
+    def settled_until(self) -> float:
+        """Until when a poll may settle a debt: rule 5."""
+        return self.end - self.grace
+
+    def last(self, *, owed: bool) -> float:
+        """Until when a bubble shows its answer. What is owed after that goes another way, and what is not went it."""
+        return self.end - self.grace / 2 if owed else self.end + self.grace / 2
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,6 +163,8 @@ class BotCallbackCourier:
         beside = fetched.shown(turn, group=bool(address.chat)).beside
         if beside is None:
             return Delivered()
+        if self._clock() - fetched.began(turn, address.create_time) > self._timing.settled_until:
+            beside = fetched.message(turn)  # the bubble says by now that everything comes separately
         return await self._send(delivery, address, progress, beside, record)
 
     async def _until_fetched(self, turn: Turn, sent_at: int) -> str:
@@ -184,7 +198,7 @@ class BotCallbackCourier:
 
     async def _is_settled(self, name: str) -> bool:
         try:
-            turn = await self._client.get_turn(name, timeout=_ASK_SECONDS)
+            turn = await self._client.get_turn(name, omit_input=True, timeout=_ASK_SECONDS)
         except NotFound:
             return True
         return turn.delivery_state != Turn.OWED
@@ -254,32 +268,31 @@ class Settling:
         courier: BotCallbackCourier,
         report: Callable[[str], Awaitable[bool]],
         *,
-        seconds: float = 1.5,
+        seconds: float = _SETTLE_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Args: ``report`` says that a turn was delivered, whoever holds it; ``seconds`` to wait for the service."""
+        """Args: ``report`` says that a turn was delivered, whoever holds it; ``seconds`` for all of it."""
         self._client = client
         self._courier = courier
         self._report = report
         self._seconds = seconds
         self._sleep = sleep
 
-    async def __call__(self, turn: Turn, *, group: bool) -> bool:
-        """Whether the bubble may be finished now; otherwise a later poll may."""
-        if turn.delivery_state != Turn.OWED:
-            return True
-        # What does not fit into the bubble is the holder's to send: then the poll that reaches the holder counts.
-        if not self._courier.fetched(turn.name) and (
-            fetched.shown(turn, group=group).beside is not None or not await self._report(turn.name)
-        ):
-            return False
-        # A turn comes with its message, which may be a picture, so it is not asked for in a hurry.
+    async def __call__(self, turn: str, shown: fetched.Shown) -> bool:
+        """Whether the bubble of an owed turn may be finished now; otherwise a later poll may."""
         pause = _FIRST_ASK
         try:
             async with asyncio.timeout(self._seconds):
-                while (await self._client.get_turn(turn.name, timeout=_ASK_SECONDS)).delivery_state == Turn.OWED:
+                # What does not fit into the bubble is the holder's to send: then the poll that reaches him counts.
+                if not self._courier.fetched(turn) and (shown.beside is not None or not await self._report(turn)):
+                    return False
+                while await self._owed(turn):
                     await self._sleep(pause)
                     pause *= 2
         except (TimeoutError, WeConverseError):
             return False
         return True
+
+    async def _owed(self, turn: str) -> bool:
+        now = await self._client.get_turn(turn, omit_input=True, timeout=_ASK_SECONDS)
+        return now.delivery_state == Turn.OWED

@@ -36,8 +36,10 @@ CONTINUED_LATER: Final = "\n\n（回答用时较长，完成后会另发一条�
 """Ends a bubble that WeCom would close before the answer is complete."""
 SENT_SEPARATELY: Final = "（回答用时较长，请看另发的完整消息。）"
 """In a bubble that WeCom asks for after its answer went another way."""
-UNKNOWN: Final = "（这条回答已不存在，请再问一次。）"
-"""In a bubble whose turn the service does not know, or does not know any more."""
+NOT_SURE: Final = "服务暂时没有响应，请稍候…"
+"""Opens a bubble for a message of which nobody knows whether the service has it."""
+UNKNOWN: Final = "抱歉，您的消息没有处理成功，请再发一次。"
+"""Ends a bubble whose turn the service does not know, or does not know any more."""
 
 _STREAM_ID: Final = re.compile(r"([0-9a-f]{32})-([0-9a-f]{1,10})-([a-zA-Z0-9._~-]{1,128})", re.ASCII)
 _LONGEST_WAY: Final = 120.0

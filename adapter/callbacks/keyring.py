@@ -6,6 +6,7 @@ console; then they take the place of the present ones. Callbacks under either ar
 all the while.
 """
 
+import re
 from typing import Final
 
 from cachetools import LRUCache
@@ -15,6 +16,7 @@ from program.secret import Secret
 
 _MOST_OPEN: Final = 4096
 """Callbacks that may be on their way to a reply at a time; far more than connections."""
+_ROBOT_KEY: Final = re.compile("[a-zA-Z0-9_-]+", re.ASCII)
 
 
 class Keyring:
@@ -68,8 +70,14 @@ class Keyring:
 
     def seal(self, message: bytes, timestamp: str, nonce: str) -> Sealed:
         """Encrypts and signs with what opened the callback of this time and nonce; else with the present keys."""
-        envelope = self._opened_with.get((timestamp, nonce)) or self._present()[0]
-        return envelope.seal(message, timestamp, nonce)
+        return self._of(timestamp, nonce).seal(message, timestamp, nonce)
+
+    def aeskey(self, timestamp: str, nonce: str) -> str:
+        """The key of the files beside the callback of this time and nonce, of a bot in callback mode (DOC 100719)."""
+        return self._of(timestamp, nonce).aeskey
+
+    def _of(self, timestamp: str, nonce: str) -> Envelope:
+        return self._opened_with.get((timestamp, nonce)) or self._present()[0]
 
     def _present(self) -> tuple[Envelope, ...]:
         made_at = tuple(secret.changes for secret in self._secrets)
@@ -98,4 +106,6 @@ def broken_rule(name: str, text: str) -> str:
             check_token(text)
     except ValueError as error:
         return str(error).partition(": ")[2]
+    if name == "key" and text and not _ROBOT_KEY.fullmatch(text):
+        return "must be letters, digits, - and _: what stands behind key= in the robot's address"
     return "" if text else "is empty"

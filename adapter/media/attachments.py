@@ -130,14 +130,9 @@ class Fetching:
         """For what has a ``media_id``: applications and customer service."""
         return Attachments(self._room, ByMediaId(api), self._metrics, max_bytes=self._max_bytes)
 
-    def of_bot(self, encoding_aes_key: str = "") -> Attachments:
-        """For what has a signed address.
-
-        Args: ``encoding_aes_key`` opens what comes without a key of its own (callback mode).
-        """
-        return Attachments(
-            self._room, BySignedAddress(self._guarded, encoding_aes_key), self._metrics, max_bytes=self._max_bytes
-        )
+    def of_bot(self) -> Attachments:
+        """For what has a signed address, and a key."""
+        return Attachments(self._room, BySignedAddress(self._guarded), self._metrics, max_bytes=self._max_bytes)
 
     def uploads(self, put_up: PutUp, files: Mapping[Kind, Files], refusal: Callable[[], Exception]) -> Uploads:
         """For the files of replies: what they become, and their ``media_id``.
@@ -164,16 +159,15 @@ class ByMediaId:
 class BySignedAddress:
     """Fetches from the signed address beside a bot's message, and decrypts (DOC 100719, 101463)."""
 
-    def __init__(self, guarded: GuardedFetch, encoding_aes_key: str) -> None:
+    def __init__(self, guarded: GuardedFetch) -> None:
         self._guarded = guarded
-        self._encoding_aes_key = encoding_aes_key
 
     async def __call__(self, attachment: Attachment, *, most: int, claim: Claim) -> Fetched:
         """See :class:`adapter.media.fetching.Fetch`."""
         if not attachment.url:
             raise MediaMissing(Media.UNAVAILABLE, "no address")
         try:
-            cipher = MediaCipher(media_key(attachment.aeskey or self._encoding_aes_key))
+            cipher = MediaCipher(media_key(attachment.aeskey))
             pieces, said = await self._guarded.get(
                 attachment.url, most=most + MediaCipher.OVERHEAD, claim=claim, opened=cipher.feed, form_encoded=True
             )

@@ -25,7 +25,7 @@ from adapter.settings import (
     WeComSettings,
 )
 from adapter.text.render import MERGED
-from adapter.translate import UNREACHABLE, sentence
+from adapter.translate import sentence
 from program.secret import Secret
 from simulator.app import Simulator
 from simulator.faults import Switch
@@ -34,7 +34,14 @@ from simulator.rules import Rules
 from simulator.settings import BotSettings as SimulatorBot
 from simulator.settings import ListenSettings as SimulatorListen
 from simulator.settings import Settings as SimulatorSettings
-from weconverse import DeliveryResult, InputTooLong, RateTurnRequest, ResourceNotFound, Unavailable
+from weconverse import (
+    ConversationClient,
+    DeliveryResult,
+    InputTooLong,
+    RateTurnRequest,
+    ResourceNotFound,
+    Unavailable,
+)
 from weconverse.testing import FakeService, Piece, Script
 from weconverse.v1.conversation_pb2 import Choice, Content, Media, Part, Turn
 
@@ -42,11 +49,15 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 QUICK = Rules(callback_interval_seconds=0.05, stream_poll_interval_seconds=0.03, stream_poll_seconds=2.0)
 
 
+ANOTHER_KEY = Secret("AnotherBotAESKey0123456789ABCDEFGHIJKLMNOPQ")
+
+
 def settings_for(
     sim: Simulator, fake: FakeService, *, close: float, submit: float, refusal: str, rotating: bool
 ) -> Settings:
     bot = sim.settings.bots[0]
     present, following = (Secret("Another"), bot.token) if rotating else (bot.token, Secret(""))
+    key, next_key = (ANOTHER_KEY, bot.encoding_aes_key) if rotating else (bot.encoding_aes_key, Secret(""))
     return Settings(
         server=ServerSettings(target=fake.target),
         listen=ListenSettings(address="127.0.0.1:0", drain_seconds=0.2, submit_seconds=submit),
@@ -58,7 +69,8 @@ def settings_for(
                 bot_id=bot.id,
                 token=present,
                 next_token=following,
-                encoding_aes_key=bot.encoding_aes_key,
+                encoding_aes_key=key,
+                next_encoding_aes_key=next_key,
                 name=bot.name,
                 access=(AccessRule(members=("zhangwei",)),) if refusal else (),
                 refusal=refusal or REFUSAL,
@@ -203,7 +215,7 @@ async def test_an_answer_later_than_the_bubble_comes_by_response_url_once() -> N
 
 async def test_who_is_never_asked_sends_by_response_url_after_the_window() -> None:
     rules = Rules(stream_poll_interval_seconds=60.0, stream_poll_seconds=0.6, callback_interval_seconds=0.05)
-    async with stack(rules=rules, close=0.5) as (sim, fake):
+    async with stack(rules=rules, close=0.3) as (sim, fake):
         await sim.write_to_bot("lina", "你好")
         await sim.wait_for(lambda: any(bubble.look == "markdown" for bubble in sim.replies("lina", "bot")), 5)
         assert texts(sim)[-1] == "echo 你好"
@@ -271,11 +283,27 @@ async def test_a_service_that_comes_back_in_time_is_waited_for() -> None:
         assert await answered(sim, 1) == ["echo 等等"]
 
 
-async def test_a_service_that_stays_away_is_said_to_be() -> None:
+async def test_who_wrote_to_a_service_that_stayed_away_is_asked_to_write_again() -> None:
     async with stack(submit=0.3) as (sim, fake):
         fake.fail_next(Unavailable("away", reason="STORE_UNAVAILABLE"), method="SubmitTurn", times=50)
         await sim.write_to_bot("lina", "有人吗")
-        assert await answered(sim, 1) == [UNREACHABLE]
+        await sim.wait_for(lambda: any(bubble.text == fetched.NOT_SURE for bubble in sim.replies("lina", "bot")))
+        assert await answered(sim, 1) == [fetched.UNKNOWN]
+
+
+async def test_who_is_answered_after_all_is_not_asked_to_write_again() -> None:
+    # The service takes the message, and dies before it says so.
+    away = Unavailable("away", reason="STORE_UNAVAILABLE")
+    async with stack(submit=0.3) as (sim, fake), ConversationClient(fake.target) as client:
+        fake.fail_next(away, method="SubmitTurn", times=50)
+        fake.fail_next(away, method="GetTurn", times=4)
+        await sim.write_to_bot("lina", "有人吗")
+        await sim.wait_for(lambda: any(bubble.text == fetched.NOT_SURE for bubble in sim.replies("lina", "bot")))
+        named = fetched.named_by("helper", sim.replies("lina", "bot")[0].stream_id)
+        assert named is not None
+        conversation, request_id = named.turn.split("/turns/")
+        await client.converse(conversation, "有人吗", request_id=request_id)
+        assert await answered(sim, 1) == ["echo 有人吗"]
 
 
 async def test_long_answers_go_on_beside_the_bubble() -> None:
@@ -354,10 +382,13 @@ async def test_who_may_not_use_the_bot_is_told_so() -> None:
         assert len(fake.turns()) == 1
 
 
-async def test_the_next_keys_open_callbacks_beside_the_present_ones() -> None:
-    async with stack(rotating=True) as (sim, _):
+async def test_the_next_keys_open_callbacks_and_their_files_beside_the_present_ones() -> None:
+    async with stack(rotating=True) as (sim, fake):
         await sim.write_to_bot("lina", "你好")
         assert await answered(sim, 1) == ["echo 你好"]
+        sim.send_media_to_bot("lina", ("file", "年假.txt", "一年有十五天".encode()))
+        await fake.until(lambda: len(fake.turns()) == 2)
+        assert fake.turns()[1].input.parts[0].media.inline_data.decode() == "一年有十五天"
 
 
 async def test_strangers_and_other_bots_get_nothing() -> None:
@@ -384,7 +415,7 @@ async def test_a_merged_message_ends_its_bubble_with_a_pointer() -> None:
 
 async def test_a_bubble_of_an_unknown_turn_is_ended() -> None:
     async with stack(lambda _: "好") as (sim, fake):
-        fake.fail_next(ResourceNotFound("gone"), method="GetTurn")
+        fake.fail_next(ResourceNotFound("gone"), method="GetTurn", times=50)
         await sim.write_to_bot("lina", "你好")
         assert await answered(sim, 1) == [fetched.UNKNOWN]
 

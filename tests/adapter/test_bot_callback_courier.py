@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from adapter.backoff import Backoff
+from adapter.bot import fetched
 from adapter.bot.callback_courier import BotCallbackCourier, FetchTiming, Progress, Settling, read_progress
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
@@ -205,6 +206,26 @@ async def test_the_rest_follows_a_poll_and_a_restart_sends_only_the_rest() -> No
         assert [body["markdown"]["content"][0] for body in wecom.bodies] == ["尾"]  # type: ignore[index]  # JSON
 
 
+async def test_what_a_bubble_gave_up_on_is_sent_whole() -> None:
+    # The rest was not sent in time: near the end of the window the bubble says that all of it comes separately.
+    turn = turn_of(seconds=1, reply="头" * 6000 + "\n\n" + "尾" * 1000)
+    for time_of, seconds in ((turn.create_time, 352), (turn.end_time, 351)):
+        time_of.FromNanoseconds(time.time_ns() - seconds * 10**9)
+    async with peer() as wecom:
+        state = msgspec.json.encode(Progress(fetched=True))
+        assert await wecom.deliver(turn, progress=state, attempt=2) == Delivered()
+        assert [body["markdown"]["content"][0] for body in wecom.bodies] == ["头"]  # type: ignore[index]  # JSON
+
+
+async def test_a_service_that_hangs_holds_up_no_poll() -> None:
+    async def report(_turn: str) -> bool:
+        return await asyncio.Event().wait()
+
+    async with FakeService({}) as fake, ConversationClient(fake.target) as client, peer() as wecom:
+        settling = Settling(client, wecom.courier, report, seconds=0.05)
+        assert not await settling(TURN, fetched.shown(turn_of(seconds=1), group=False))
+
+
 async def test_nobody_sends_what_another_instance_settled() -> None:
     now = time.time()
 
@@ -239,6 +260,6 @@ async def test_nobody_sends_what_another_instance_settled() -> None:
                     await elsewhere.delivered(name)
                     return True
 
-                assert await Settling(client, courier, report)(turn, group=False)
+                assert await Settling(client, courier, report)(turn.name, fetched.shown(turn, group=False))
             outcome = await courier.deliver(Delivery(turn=turn.name, address=to, ended_turn=turn), record)
             assert outcome == Delivered()

@@ -66,12 +66,10 @@ async def serving(body: bytes, head: dict[str, str] | None = None) -> AsyncItera
 
 
 @asynccontextmanager
-async def fetching(
-    encoding_aes_key: str = "", *, max_bytes: int = 20 * MIB, room: Room | None = None
-) -> AsyncIterator[Attachments]:
+async def fetching(*, max_bytes: int = 20 * MIB, room: Room | None = None) -> AsyncIterator[Attachments]:
     async with GuardedFetch(allowed=[ip_network("127.0.0.0/8")], insecure_http=True) as guarded:
-        fetch = BySignedAddress(guarded, encoding_aes_key)
-        yield Attachments(room or Room(fetches=4, total_bytes=64 * MIB), fetch, metrics(), max_bytes=max_bytes)
+        room = room or Room(fetches=4, total_bytes=64 * MIB)
+        yield Attachments(room, BySignedAddress(guarded), metrics(), max_bytes=max_bytes)
 
 
 def why(message: Incoming, number: int = 0) -> str:
@@ -85,15 +83,10 @@ def why(message: Incoming, number: int = 0) -> str:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["id"])
 async def test_every_vector_arrives_as_its_file(vector: dict[str, Any]) -> None:
-    webhook = vector["key_source"].startswith("EncodingAESKey")
     if "cipher_b64" not in vector:
         pytest.fail("a vector without its bytes")
-    async with (
-        serving(base64.b64decode(vector["cipher_b64"])) as url,
-        fetching(vector["aes_key_b64"] if webhook else "") as attachments,
-    ):
-        aeskey = "" if webhook else vector["aes_key_b64"]
-        whole = await attachments.fill(incoming(picture(url=url, aeskey=aeskey)), 5)
+    async with serving(base64.b64decode(vector["cipher_b64"])) as url, fetching() as attachments:
+        whole = await attachments.fill(incoming(picture(url=url, aeskey=vector["aes_key_b64"])), 5)
     assert whole.attachments == ()
     assert whole.content.parts[0].media.inline_data == base64.b64decode(vector["plain_b64"])
 

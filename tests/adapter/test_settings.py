@@ -26,6 +26,8 @@ encoding_aes_key = "6qkdMrq68nTKduznJYO1A37W2oEgpkMUvkttRToqhUt"
 bot_id = "aib1"
 secret = "bot-secret"
 """
+ROBOT = "qyapi.weixin.qq.com/cgi-bin/webhook/send?key=6dc41cb8-f0e8-4d8e-93ae-0b3a3c8a4a11"
+SEAL = "token = 'BotToken'\nencoding_aes_key = '6qkdMrq68nTKduznJYO1A37W2oEgpkMUvkttRToqhUt'\n"
 ENVIRON = {"APP_SECRET": "app-secret-value"}
 
 
@@ -71,6 +73,8 @@ def test_check_prints_the_plan_and_no_secret(tmp_path: Path, capsys: pytest.Capt
         (("[apps", "[media]\nprivate_networks = ['10.1.2.3/16']\n[apps"), "media.private_networks[0]"),
         (("[apps", "[media]\ninsecure_http = true\n[apps"), "media.insecure_http"),
         (("[apps", "[media]\nmax_bytes = 30000000\n[apps"), "media.max_bytes"),
+        (("[apps", f"[robots.r]\nkey = 'https://{ROBOT}'\n[apps"), "robots.r.key"),
+        (("[apps", f"[callback_bots.c]\n{SEAL}grace_seconds = 31\n[apps"), "callback_bots.c.close_seconds"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], field: str) -> None:

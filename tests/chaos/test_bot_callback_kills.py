@@ -19,8 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapter.bot.fetched import CONTINUED_LATER
-from adapter.translate import UNREACHABLE
+from adapter.bot.fetched import CONTINUED_LATER, UNKNOWN
 from simulator.app import Simulator
 from simulator.chats import Bubble
 from simulator.faults import Faults, Switch
@@ -121,7 +120,7 @@ class Count:
 
     def told(self) -> set[str]:
         """Messages whose person was asked to write again."""
-        return {bubble.answers for bubble in self.bubbles() if bubble.text == UNREACHABLE}
+        return {bubble.answers for bubble in self.bubbles() if bubble.text == UNKNOWN}
 
     def lost(self) -> list[str]:
         """What was acknowledged and not answered in any way."""
@@ -205,6 +204,8 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
                 await program.stop()
         seen, lost = count.seen(), count.lost()
         doubled = [token for token, times in seen.items() if times > 1]
+        told = count.told()
+        in_vain = [token for token in seen if count.written[token] in told]
         late = sum(bubble.look == "markdown" for bubble in count.bubbles())
         print(
             f"\nseed {seed}: {len(count.written)} written, {sum(program.kills for program in programs)} kills: "
@@ -212,5 +213,6 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
             f"{sim.counters['given_up']} never acknowledged, {len(lost)} lost, {len(doubled)} doubled"
         )
         assert not doubled, f"for example {count.story(doubled[0])} (seed {seed})"
+        assert not in_vain, f"asked to write again, and answered: {count.story(in_vain[0])} (seed {seed})"
         assert not lost, f"for example {'; '.join(map(count.story, lost[:3]))} (seed {seed})"
         assert len(seen) > len(count.written) / 2
