@@ -26,6 +26,8 @@ from weconverse import Content, ConversationClient, Part
 from weconverse.v1.conversation_pb2 import Media
 
 SAYS = TextSettings()
+# WeCom asks for a growing answer once a second, which is not the subject here.
+QUICK = '[listen]\naddress = "127.0.0.1:0"\n[rules]\nstream_poll_interval_seconds = 0.1\n'
 LOCAL = ROOT / "deploy" / "local"
 PERSON, CUSTOMER = "zhangwei", "wmSimulatorCustomer01"
 FILM = b"\x00\x00\x00\x18ftypisom" + bytes(64)
@@ -205,7 +207,7 @@ async def local_stack(folder: Path) -> AsyncIterator[tuple[Simulator, int]]:
     simulated = (
         (LOCAL / "simulator.toml").read_text(encoding="utf-8").replace("127.0.0.1:8080", f"127.0.0.1:{callbacks}")
     )
-    (folder / "simulator.toml").write_text(f'[listen]\naddress = "127.0.0.1:0"\n{simulated}', encoding="utf-8")
+    (folder / "simulator.toml").write_text(f"{QUICK}{simulated}", encoding="utf-8")
     served = (LOCAL / "server.toml").read_text(encoding="utf-8").replace("var/weconverse.db", f"{folder}/turns.db")
     served += (
         f'\n[grpc]\naddress = "127.0.0.1:{grpc}"\n[operations]\naddress = ""\n[models.default]\nprotocol = "scripted"\n'
