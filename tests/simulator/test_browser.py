@@ -317,3 +317,40 @@ async def test_five_hundred_bubbles_are_drawn_soon_and_stay_bounded(simulator, a
             took = "(async () => { const at = performance.now(); document.getElementById('toggle-strip').click();"
             took += " document.body.offsetHeight; return performance.now() - at; })()"
             assert await page.value(took) < 1000
+
+
+async def test_menus_recalls_and_hostile_contents(simulator, api, application, browse):
+    async with simulator() as sim:
+        sim.set_callback_url(application.url)
+        below = [
+            {"type": "scancode_waitmsg", "name": "扫码", "key": "SCAN"},
+            {"type": "click", "name": "假期", "key": "L"},
+        ]
+        token = (await api(sim).token())["access_token"]
+        await api(sim).post("menu/create?agentid=1000002", {"button": [{"name": "更多", "sub_button": below}]}, token)
+        sent = await api(sim).text("lina", "发错了")
+        content = {"kind": "link", "title": "<i>坏</i>", "url": "javascript:document.title='hit'"}
+        look = {"chat": "app:1000002", "person": "lina", "speaker": "app:1000002", "look": "card", "now": sim.corp.now}
+        sim.chats.post(**look, text="坏", content=content)
+        sim.chats.post(
+            **look, text="坏", content={"kind": "file", "name": "<b>.html", "size": 1, "url": "//example.com/x"}
+        )
+        sim.chats.post(**look, text="坏", content={"kind": "image", "name": "x", "url": "https://example.com/x.png"})
+        sim.chats.post(**look, text="新的种类", content={"kind": "hologram", "depth": 3})
+        async with browse(f"{sim.page_url}?person=lina") as page:
+            await page.until("document.querySelector('.pane.app .log')?.innerText.includes('发错了')")
+            html = await page.value("document.querySelector('.pane.app .log').innerHTML")
+            assert "新的种类" in html
+            assert "&lt;i&gt;坏" in html
+            assert all(word not in html for word in ('href="javascript', 'href="//', 'src="http'))
+            await api(sim).post("message/recall", {"msgid": sent["msgid"]})
+            await page.until("document.querySelector('.pane.app .system')?.innerText.includes('撤回了一条消息')")
+            assert "发错了" not in await page.value("document.querySelector('.pane.app .log').innerText")
+
+            await page.value("document.querySelector('.appmenu button').click()")
+            await page.value("document.querySelectorAll('.popover button')[1].click()")
+            await sim.wait_for(lambda: len(application.received) >= 1)
+            await page.value("document.querySelector('.appmenu button').click()")
+            await page.value("document.querySelectorAll('.popover button')[0].click()")
+            await page.value("document.querySelector('.popover .primary').click()")
+            await sim.wait_for(lambda: len(application.received) >= 2)
