@@ -289,7 +289,7 @@ class WeComApi:
             )
         except RequestRefused as refused:
             self._metrics.token_refreshes.labels("refused").inc()
-            if isinstance(refused, SlowDown):
+            if isinstance(refused, SlowDown) or refused.code in BUSY_CODES:
                 raise
             # Whatever else gettoken says no with is a matter of settings: never try again soon.
             raise CredentialRefused(refused.code, "gettoken", RETRY_SECONDS) from None

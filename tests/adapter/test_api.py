@@ -153,6 +153,15 @@ async def test_a_wrong_secret_is_tried_again_after_minutes_that_double() -> None
         assert wecom.platform.bodies
 
 
+async def test_a_busy_platform_says_nothing_about_the_secret() -> None:
+    async with connected() as wecom:
+        wecom.platform.token_answers.extend([{"errcode": -1}] * 4)
+        with pytest.raises(RequestRefused) as busy:
+            await wecom.send()
+        assert not isinstance(busy.value, CredentialRefused)
+        await wecom.send()
+
+
 async def test_a_secret_that_was_replaced_is_tried_at_once() -> None:
     secret = Secret("the-old-secret")
     async with connected(secret=secret) as wecom:
