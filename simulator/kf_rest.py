@@ -101,6 +101,8 @@ class KfRest:
         text, content, look = self._content(body)
         if session.state not in (NEW, ASSISTANT):
             raise Refused(95018)
+        if rules.kf_repeats_before_budget:
+            self._refuse_repeated(desk, customer, msgid)
         if not session.wrote_at or self._corp.now - session.wrote_at > rules.kf_window_seconds:
             raise Refused(95002)
         if session.sent >= rules.kf_messages:
@@ -141,6 +143,11 @@ class KfRest:
         """An id that was not used in this account."""
         if not msgid:
             return self._corp.new_opaque_id("msg")
+        self._refuse_repeated(desk, customer, msgid)
+        self._msgids.put((desk, msgid), True, self._corp.now + self._corp.rules.kf_window_seconds)
+        return msgid
+
+    def _refuse_repeated(self, desk: str, customer: str, msgid: str) -> None:
         if self._msgids.get((desk, msgid), self._corp.now):
             for bubble in self._corp.chats.bubbles(customer, f"kf:{desk}"):
                 if bubble.msg_id == msgid:
@@ -149,8 +156,6 @@ class KfRest:
                     self._corp.chats.touched(bubble)
             self._corp.journal.note(Kind.SUPPRESSED, chat=f"kf:{desk}", person=customer, msg_id=msgid)
             raise Refused(self._corp.rules.kf_repeated_msgid_code, "msgid already used")
-        self._msgids.put((desk, msgid), True, self._corp.now + self._corp.rules.kf_window_seconds)
-        return msgid
 
     def _content(self, body: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None, str]:
         """What is seen of a message: its text, its content and its look (see ``chats.Bubble``)."""

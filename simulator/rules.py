@@ -257,6 +257,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             f"{_DOC_KF_SEND}; {_CHOSEN}",
         ),
     ] = 40058
+    kf_repeats_before_budget: Annotated[
+        bool,
+        _rule(
+            "Whether a msgid that was used before is refused before it is looked whether there is room for a message. "
+            "Neither order is documented; the other one hides from the sender that the message had arrived.",
+            f"{_DOC_KF_SEND}; {_CHOSEN}",
+        ),
+    ] = False
     kf_menu_items: Annotated[int, _rule("Items of a menu; 95008 beyond.", _DOC_KF_SEND, ge=1)] = 10
     kf_welcome_seconds: Annotated[
         float, _rule("How long the welcome_code of a customer who came in can be used, once.", _DOC_KF_SEND, gt=0)
