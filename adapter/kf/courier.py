@@ -57,6 +57,10 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Messages that WeCom took. One that was sent but not recorded is refused for its id."""
     tries: int = 0
     """How often the delivery was put off, for the length of the next pause."""
+    clean: int = 0
+    """The attempt that put it off, if by then no message is in doubt; 0 after any other."""
+    again: bool = False
+    """Whether the message is to be asked once more; see ``KfCourier._quiet``."""
 
 
 def read_progress(data: bytes) -> Progress:
@@ -147,7 +151,7 @@ class KfCourier:
         if turn.finish_reason == Turn.MERGED or turn.state == Turn.CANCELLED:
             return Delivered()  # the next answer covers this message too; or the customer took it back
         if turn.finish_reason == Turn.HANDED_OFF and not text_of(turn.reply):
-            return await self._quiet(sending)
+            return await self._quiet(sending, record)
         await self._say(sending, record)
         if turn.finish_reason == Turn.HANDED_OFF and self._handing_over is not None and not sending.delivery.pushed:
             await self._hand_over(sending, self._handing_over)
@@ -163,8 +167,10 @@ class KfCourier:
         turn = sending.delivery.ended_turn
         said = messages(turn, sending.progress.room, file_above=self._file_above)
         for number in range(sending.progress.sent, len(said)):
-            await self._room(sending)
-            await self._send(sending, number, said[number])
+            msgid = message_id(sending.delivery.turn, str(number))
+            if not self._ledger.took(msgid):
+                await self._room(sending)
+                await self._send(sending, msgid, said[number])
             sending.progress = msgspec.structs.replace(sending.progress, sent=number + 1)
             # Behind the last one there is nothing to repeat, but where the customer is then given away: the
             # next attempt could not send it again.
@@ -191,9 +197,8 @@ class KfCourier:
             raise _CannotGo(Undeliverable(_TOO_LATE))
         return room
 
-    async def _send(self, sending: "_Sending", number: int, message: Message) -> None:
+    async def _send(self, sending: "_Sending", msgid: str, message: Message) -> None:
         """Returns when WeCom has the message; waits for room where there turns out to be none."""
-        msgid = message_id(sending.delivery.turn, str(number))
         body = await self._encoded(sending.to, msgid, message)
         while not await self._try(sending, msgid, body):
             await self._room(sending)
@@ -214,9 +219,7 @@ class KfCourier:
     async def _try(self, sending: "_Sending", msgid: str, body: bytes) -> bool:
         """Sends one message; ``False`` when WeCom takes none until the customer writes again."""
         waited, tries = 0.0, 0
-        # What an earlier attempt recorded may have been lost with it: any message may have been sent.
-        suspect = sending.delivery.attempt > 1
-        if suspect and sending.is_first:
+        if sending.resumed and sending.is_first:
             self._suspects.inc()
         while True:
             mark = self._ledger.mark(sending.to)
@@ -226,8 +229,8 @@ class KfCourier:
                 self._sends.labels("kf", _result(error)).inc()
                 tries += 1
                 if isinstance(error, WeComUnreachable):
-                    if error.maybe_done and not suspect:
-                        suspect = True
+                    if error.maybe_done and not sending.in_doubt:
+                        sending.in_doubt = True
                         self._suspects.inc()
                     if tries >= _QUICK_TRIES:
                         raise
@@ -235,18 +238,18 @@ class KfCourier:
                 elif isinstance(error, SlowDown) and waited + (error.retry_after or 1.0) <= _PATIENCE:
                     waited += error.retry_after or 1.0
                     await asyncio.sleep(error.retry_after or 1.0)
-                elif suspect and came_through_before(error):
+                elif sending.in_doubt and came_through_before(error):
                     break
                 else:
-                    return await self._refused(sending, error, mark, suspect=suspect)
+                    return await self._refused(sending, error, mark)
             else:
                 break
-        sending.is_first = False
+        sending.is_first, sending.in_doubt = False, sending.resumed
         self._sends.labels("kf", "ok").inc()
         self._ledger.sent(sending.to, sending.delivery.turn, msgid)
         return True
 
-    async def _refused(self, sending: "_Sending", error: WeComError, mark: int, *, suspect: bool) -> bool:
+    async def _refused(self, sending: "_Sending", error: WeComError, mark: int) -> bool:
         """What a refusal means: wait for the customer (``False``), or an end."""
         code = code_of(error)
         if code in TOO_LATE:
@@ -258,7 +261,7 @@ class KfCourier:
             raise error
         state = await self._api.state(sending.to)
         if state in (POOL, PERSON):
-            if suspect and sending.delivery.ended_turn.finish_reason == Turn.HANDED_OFF:
+            if sending.in_doubt and sending.delivery.ended_turn.finish_reason == Turn.HANDED_OFF:
                 # An earlier attempt got as far as giving the customer away, which is behind the last message.
                 raise _CannotGo(Delivered()) from None
             # Somebody took the customer over by hand.
@@ -305,7 +308,7 @@ class KfCourier:
             self._sends.labels("kf", "ok").inc()
             self._ledger.sent(sending.to, turn, msgid)
 
-    async def _quiet(self, sending: "_Sending") -> Outcome:
+    async def _quiet(self, sending: "_Sending", record: Record) -> Outcome:
         """Says nothing while a person has the customer; finds out whether one really has.
 
         No event tells of a session that ran out. Then this message is asked once more, of the
@@ -313,16 +316,19 @@ class KfCourier:
         """
         if await self._api.state(sending.to) in (POOL, PERSON):
             return Delivered()
-        delivery = sending.delivery
-        try:
-            async with asyncio.timeout(_CATCH_UP_SECONDS):
-                await self._caught_up(sending.to.open_kfid)
-        except TimeoutError:
-            return self._put_off(sending, 5.0, "events of the account were not read in time")
-        if not await self._service.handed_off(sending.conversation):
-            return Delivered()
-        log.info("kf_nobody_has_it", account=self._account, conversation=sending.conversation)
-        conversation, open_kfid = sending.conversation, sending.to.open_kfid
+        delivery, conversation, open_kfid = sending.delivery, sending.conversation, sending.to.open_kfid
+        if not sending.progress.again:
+            try:
+                async with asyncio.timeout(_CATCH_UP_SECONDS):
+                    await self._caught_up(open_kfid)
+            except TimeoutError:
+                return self._put_off(sending, 5.0, "events of the account were not read in time")
+            if not await self._service.handed_off(conversation):
+                return Delivered()
+            log.info("kf_nobody_has_it", account=self._account, conversation=conversation)
+            # Before the assistant is back: to an attempt that finds it there, the message would have been a person's.
+            sending.progress = msgspec.structs.replace(sending.progress, again=True)
+            await record(msgspec.json.encode(sending.progress))
         await self._service.resume(conversation)
         again = message_id(delivery.turn, "again")
         await self._service.ask_again(conversation, delivery.ended_turn, delivery.address, open_kfid, again)
@@ -338,7 +344,8 @@ class KfCourier:
     def _put_off(self, sending: "_Sending", seconds: float, why: str) -> Retry:
         progress = sending.progress
         after = min(self._longest_pause, seconds * 2.0 ** min(progress.tries, 20))
-        state = msgspec.structs.replace(progress, tries=progress.tries + 1)
+        clean = 0 if sending.in_doubt else sending.delivery.attempt
+        state = msgspec.structs.replace(progress, tries=progress.tries + 1, clean=clean)
         return Retry(after, why, msgspec.json.encode(state))
 
 
@@ -349,6 +356,11 @@ class _Sending:
         self.delivery = delivery
         self.to = to
         self.progress = progress
+        # What an attempt that died had recorded may have been lost with it: any message may have been sent.
+        self.resumed = delivery.attempt > 1 and progress.clean != delivery.attempt - 1
+        """Whether an earlier attempt may have sent more than it recorded."""
+        self.in_doubt = self.resumed
+        """Whether WeCom may already have the message that is being sent."""
         self.is_first = True
         """Whether this attempt has sent nothing yet."""
 

@@ -62,18 +62,25 @@ class Ledger:
 
     def owes(self, customer: Receiver, turn: str) -> None:
         """Tells that a turn is going to be answered."""
-        self._known(customer).owed[turn] = self._clock()
+        owed, now = self._known(customer).owed, self._clock()
+        # Here too: an instance that delivers nothing never hears that a turn was answered.
+        _forget_before(owed, now - _OWED_SECONDS)
+        owed[turn] = now
 
     def answered(self, customer: Receiver, turn: str) -> None:
         """Tells that nothing more will be sent for a turn."""
         self._known(customer).owed.pop(turn, None)
 
     def sent(self, customer: Receiver, turn: str, msgid: str) -> None:
-        """Counts a message that may have reached the customer; one that was sent again counts once."""
+        """Counts a message that WeCom has; one that was sent again counts once."""
         if msgid in self._messages:
             return
         self._known(customer).sent += 1
         self._messages[msgid] = turn
+
+    def took(self, msgid: str) -> bool:
+        """Whether this instance knows that WeCom has that message."""
+        return msgid in self._messages
 
     def mark(self, customer: Receiver) -> int:
         """Changes with every message of the customer; for :meth:`exhausted`."""
@@ -94,9 +101,7 @@ class Ledger:
         left = MESSAGE_BUDGET - known.sent
         if left <= 0:
             return 0
-        since = self._clock() - _OWED_SECONDS
-        for other in [name for name, begun in known.owed.items() if begun < since]:
-            del known.owed[other]
+        _forget_before(known.owed, self._clock() - _OWED_SECONDS)
         return max(1, left - sum(other != turn for other in known.owed))
 
     def window_left(self, customer: Receiver) -> float:
@@ -126,3 +131,9 @@ class Ledger:
         if known is None:
             known = self._customers[customer] = _Customer()
         return known
+
+
+def _forget_before(owed: dict[str, float], since: float) -> None:
+    """Drops turns that are owed for too long. The oldest stand first."""
+    while owed and (first := next(iter(owed))) and owed[first] < since:
+        del owed[first]

@@ -1,7 +1,7 @@
 """The courier of customer service: against the local WeCom, with deliveries made by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from adapter.backoff import Backoff
 from adapter.kf.api import KfApi
 from adapter.kf.courier import HandingOver, KfCourier, Progress, read_progress
+from adapter.kf.errors import came_through_before
 from adapter.kf.ledger import Ledger
 from adapter.kf.render import File, Menu, Text, messages
 from adapter.kf.service import KfService
@@ -22,15 +23,18 @@ from adapter.kf.wire import MenuItem, Receiver, message_id
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
 from adapter.rest.api import WeComApi
+from adapter.rest.errors import refusal
 from adapter.translate import Address
 from simulator.app import Simulator
 from simulator.clock import SystemClock
+from simulator.rules import Rules
 from simulator.settings import ListenSettings, Settings
-from weconverse import Content, ConversationClient, Delivery, Part, Turn
+from weconverse import Content, ConversationClient, Delivery, Part, ResourceExhausted, Turn
 from weconverse.testing import FakeService
 from weconverse.v1.conversation_pb2 import Choice, HandOffConversationRequest, Media, SubmitTurnRequest
 
-LIN, DESK, PERSON = "wmSimulatorCustomer01", "wkSimulatorDesk0001", "zhangwei"
+LIN, ZHOU = "wmSimulatorCustomer01", "wmSimulatorCustomer02"
+DESK, PERSON = "wkSimulatorDesk0001", "zhangwei"
 CONVERSATION = "conversations/c"
 
 
@@ -52,6 +56,8 @@ class Bench:
         self.courier = courier
         self.ledger = ledger
         self.records: list[Progress] = []
+        self.forget: Callable[[], None] = lambda: None
+        """Goes on as another process, which knows nothing of what was sent."""
 
     def turn(self, reply: str = "好", **more: Any) -> Turn:
         return Turn(name=f"{CONVERSATION}/turns/1", reply=Content(parts=[Part(text=reply)]), **more)
@@ -70,9 +76,8 @@ class Bench:
         return await self.courier.deliver(delivery, self._record)
 
     async def push(self, recipient: str, turn: Turn) -> Outcome:
-        delivery = Delivery(
-            turn=f"{CONVERSATION}/turns/p", recipient=recipient, pushed=True, attempt=1, ended_turn=turn
-        )
+        name = f"conversations/{recipient.rpartition('/')[2] or 'p'}/turns/1"
+        delivery = Delivery(turn=name, recipient=recipient, pushed=True, attempt=1, ended_turn=turn)
         return await self.courier.deliver(delivery, self._record)
 
     async def _record(self, progress: bytes) -> None:
@@ -83,9 +88,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*, hand_off: bool = True, max_waiting: int = 8) -> AsyncIterator[Bench]:
+async def bench(*, hand_off: bool = True, max_waiting: int = 8, rules: Rules | None = None) -> AsyncIterator[Bench]:
     clock = Time()
-    settings = Settings(listen=ListenSettings(address="127.0.0.1:0"))
+    settings = Settings(listen=ListenSettings(address="127.0.0.1:0"), rules=rules or Rules())
     async with (
         Simulator(settings, clock=clock) as sim,
         FakeService(lambda _: "nothing") as fake,
@@ -101,21 +106,32 @@ async def bench(*, hand_off: bool = True, max_waiting: int = 8) -> AsyncIterator
             metrics=metrics,
             pause=lambda: Backoff(0.001, 0.001),
         )
+
+        def courier() -> KfCourier:
+            return KfCourier(
+                KfApi(http),
+                http,
+                KfService(client, "desk", assistant="default", assistants={}, can_hand_off=hand_off),
+                ledger,
+                metrics,
+                account="desk",
+                handing_over=HandingOver() if hand_off else None,
+                caught_up=_nothing_is_new,
+                longest_pause=100.0,
+                max_waiting=max_waiting,
+            )
+
         ledger = Ledger(clock.time)
-        courier = KfCourier(
-            KfApi(http),
-            http,
-            KfService(client, "desk", assistant="default", assistants={}, can_hand_off=hand_off),
-            ledger,
-            metrics,
-            account="desk",
-            handing_over=HandingOver() if hand_off else None,
-            caught_up=_nothing_is_new,
-            longest_pause=100.0,
-            max_waiting=max_waiting,
-        )
         sim.customer_writes(LIN, "在吗")
-        yield Bench(sim, clock, fake, courier, ledger)
+        b = Bench(sim, clock, fake, courier(), ledger)
+
+        def forget() -> None:
+            nonlocal ledger
+            b.ledger = ledger = Ledger(clock.time)
+            b.courier = courier()
+
+        b.forget = forget
+        yield b
         await http.aclose()
 
 
@@ -252,6 +268,76 @@ async def test_a_customer_who_was_served_meanwhile_is_not_given_away_again() -> 
         assert b.sim.kf.session(DESK, LIN).state == 0
 
 
+async def test_what_this_instance_saw_arrive_is_not_sent_again() -> None:
+    async with bench() as b:
+        answers = [b.turn(f"第{number}条") for number in range(5)]
+        for number, turn in enumerate(answers):
+            assert await b.deliver(turn, number=str(number)) == Delivered()
+        asked = b.sim.counters["suppressed"], b.sim.counters["refused"]
+        # The report of the fifth was lost, and with it there is no room: the customer has it all the same.
+        again = b.deliver(answers[4], number="4", attempt=2, progress=Progress(room=1))
+        assert await asyncio.wait_for(again, 5) == Delivered()
+        assert (b.sim.counters["suppressed"], b.sim.counters["refused"]) == asked
+        assert len(b.said()) == 5
+
+
+@pytest.mark.parametrize("repeats_first", [False, True])
+async def test_a_fifth_message_whose_report_died_with_the_program(repeats_first: bool) -> None:
+    async with bench(rules=Rules(kf_repeats_before_budget=repeats_first)) as b:
+        b.sim.kf.session(DESK, LIN).sent = 4
+        assert await b.deliver(b.turn("第五条")) == Delivered()
+        b.forget()
+        again = asyncio.create_task(b.deliver(b.turn("第五条"), attempt=2, progress=Progress(room=1)))
+        if not repeats_first:
+            # The budget hides that it had arrived, until the customer writes on.
+            await b.sim.wait_for(lambda: any(entry.code == 95001 for entry in b.sim.journal.entries()))
+            b.sim.customer_writes(LIN, "继续")
+            b.ledger.wrote(Receiver(DESK, LIN), int(b.clock.time()))
+        assert await asyncio.wait_for(again, 5) == Delivered()
+        assert b.said() == ["第五条"]
+
+
+async def test_only_what_was_put_off_in_doubt_is_taken_for_a_repetition() -> None:
+    async with bench(rules=Rules(kf_text_bytes=2)) as b:
+        b.sim.faults.set("rest_busy")
+        first = await b.deliver(b.turn("一"))
+        assert isinstance(first, Retry)
+        b.sim.faults.clear()
+        # What WeCom said no to did not arrive, so the refusal of the next attempt is about the text.
+        refused = Undeliverable("WeCom refused kf/send_msg with code 40058")
+        assert await b.deliver(b.turn("一"), attempt=2, progress=read_progress(first.progress)) == refused
+        b.sim.faults.set("rest_5xx")
+        doubtful = await b.deliver(b.turn("一"))
+        assert isinstance(doubtful, Retry)
+        b.sim.faults.set("rest_busy")
+        b.sim.faults.clear("rest_5xx")
+        again = await b.deliver(b.turn("一"), attempt=2, progress=read_progress(doubtful.progress))
+        assert isinstance(again, Retry)
+        b.sim.faults.clear()
+        # The doubt of the first attempt outlives the second.
+        assert await b.deliver(b.turn("一"), attempt=3, progress=read_progress(again.progress)) == Delivered()
+
+
+@pytest.mark.parametrize(("code", "repeated"), [(40058, True), (85002, False), (40007, False), (45002, False)])
+def test_refusals_that_tell_of_a_repetition(code: int, repeated: bool) -> None:
+    assert came_through_before(refusal(code, "kf/send_msg")) is repeated
+
+
+async def test_a_message_that_met_silence_is_asked_again_whatever_breaks_off() -> None:
+    silent = Turn(finish_reason=Turn.HANDED_OFF, input=Content(parts=[Part(text="还在吗")]))
+    async with bench() as b:
+        async with ConversationClient(b.fake.target) as client:
+            await client.hand_off(CONVERSATION)
+        b.fake.fail_next(ResourceExhausted("busy"), method="SubmitTurn")
+        with pytest.raises(ResourceExhausted):
+            await b.deliver(silent)
+        assert await b.deliver(silent, attempt=2, progress=b.records[-1]) == Delivered()
+        assert len(b.fake.turns()) == 1
+        # With the report lost, once more.
+        assert await b.deliver(silent, attempt=3, progress=b.records[-1]) == Delivered()
+        assert len(b.fake.turns()) == 1
+
+
 async def test_nothing_is_said_while_a_person_serves() -> None:
     async with bench() as b:
         b.sim.servicer_takes(PERSON, LIN)
@@ -293,8 +379,9 @@ async def test_messages_of_the_companys_own_accord() -> None:
         for recipient in ("", LIN, f"user:{DESK}/{LIN}", f"customer:{LIN}", "customer:/"):
             assert isinstance(await b.push(recipient, b.turn()), Undeliverable)
         assert isinstance(await b.push(f"customer:{DESK}/wmNobody", b.turn()), Undeliverable)
-        b.sim.servicer_takes(PERSON, LIN)
-        assert isinstance(await b.push(f"customer:{DESK}/{LIN}", b.turn()), Undeliverable)
+        b.sim.customer_writes(ZHOU, "在吗")
+        b.sim.servicer_takes(PERSON, ZHOU)
+        assert isinstance(await b.push(f"customer:{DESK}/{ZHOU}", b.turn()), Undeliverable)
         assert b.fake.requests("HandOffConversation", HandOffConversationRequest) == []
 
 
