@@ -1,12 +1,14 @@
 """Door 5: the robot of a group (DOC 91770). It hears nothing; programs push messages through it.
 
 WeCom has nothing against doubles here, and no way to ask what was sent. So each message is
-recorded before it is sent and after it; what remains is that one whose sending nobody saw end
-is sent again, and may be seen twice. ``resend_suspect_total`` counts these.
+recorded right before it is sent and after it; what remains is that one whose sending nobody saw
+end is sent again, and may be seen twice. ``resend_suspect_total`` counts these.
 """
 
 import base64
 import hashlib
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -90,17 +92,19 @@ class RobotCourier:
         for number in range(progress.sent, len(pieces)):
             try:
                 body = await self._body(pieces[number])
-                await record(msgspec.json.encode(Progress(number, trying=True, tries=progress.tries)))
-                await self._send(body)
+                trying = msgspec.json.encode(Progress(number, trying=True, tries=progress.tries))
+                await self._send(body, partial(record, trying))
             except WeComError as error:
                 return self._after(error, Progress(number, tries=progress.tries))
             if number + 1 < len(pieces):
                 await record(msgspec.json.encode(Progress(number + 1, tries=progress.tries)))
         return Delivered()
 
-    async def _send(self, body: dict[str, Any]) -> None:
+    async def _send(self, body: dict[str, Any], note: Callable[[], Awaitable[None]]) -> None:
+        """Sends one message in its turn; ``note`` is called when it is about to leave, and not while it waits."""
         for left in reversed(range(_WINDOWS)):
             async with self._pace.place():
+                await note()
                 try:
                     with self._metrics.send_seconds.time():
                         await self._api.send(body)

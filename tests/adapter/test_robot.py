@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -89,6 +89,7 @@ async def stage(
     style: Style = "auto",
     key: str = KEY,
     faults: dict[str, Switch] | None = None,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Stage]:
     """A local WeCom and a robot's courier on one fast clock, and a fake service that offers it what is pushed."""
     clock, registry = FastClock(), CollectorRegistry()
@@ -105,7 +106,7 @@ async def stage(
         courier = RobotCourier(
             RobotApi(SecretAddress(session, pause=lambda: Backoff(0.001, 0.001)), base=sim.rest_base, key=Secret(key)),
             Sources(guarded, Room(fetches=2, total_bytes=1 << 26), seconds=1.0),
-            RobotPace(per_minute, clock=clock.time, sleep=clock.sleep),
+            RobotPace(per_minute, clock=clock.time, sleep=sleep or clock.sleep),
             metrics,
             style=style,
             longest_pause=0.05,
@@ -209,6 +210,27 @@ async def test_the_parts_of_a_push_are_counted_across_attempts() -> None:
         await scene.courier.deliver(delivery, record)
         assert len(scene.texts()) == len(set(scene.texts())) >= 2
         assert [one.sent for one in recorded[1:] if one.trying] == list(range(len(scene.texts())))
+
+
+async def test_what_waits_for_its_turn_is_not_taken_for_sent() -> None:
+    waiting, recorded = asyncio.Event(), list[Progress]()
+
+    async def wait(_seconds: float) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def record(data: bytes) -> None:
+        recorded.append(read_progress(data))
+
+    async with stage(per_minute=1, sleep=wait) as scene:
+        turn = Turn(reply=Content(parts=[Part(text="一条")]))
+        delivery = Delivery(turn="conversations/push/turns/1", attempt=1, pushed=True, ended_turn=turn)
+        await scene.courier.deliver(delivery, record)
+        dying = asyncio.create_task(scene.courier.deliver(delivery, record))
+        await waiting.wait()
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+        assert recorded == [Progress(trying=True)]
 
 
 @pytest.mark.parametrize(("key", "disabled", "code"), [("nobodys-key", False, "93000"), (KEY, True, "93004")])
@@ -341,19 +363,36 @@ async def test_every_kind_reaches_the_group() -> None:
         assert scene.texts()[-1] == "（文件“小.txt”无法发送）"
 
 
-async def test_the_whole_adapter_sends_what_is_pushed() -> None:
+def whole_adapter(fake: FakeService, sim: Simulator) -> Settings:
+    return Settings(
+        server=ServerSettings(target=fake.target),
+        listen=ListenSettings(address="127.0.0.1:0", drain_seconds=0.2),
+        operations=OperationsSettings(address=""),
+        wecom=WeComSettings(api_base=sim.rest_base),
+        robots={"alarm": RobotSettings(key=Secret(KEY))},
+    )
+
+
+async def test_what_several_people_get_is_not_cut_in_two_by_one_another() -> None:
     settings = SimulatorSettings(listen=SimulatorListen(address="127.0.0.1:0"))
     async with FakeService({}) as fake, Simulator(settings) as sim, ConversationClient(fake.target) as client:
-        adapter = Settings(
-            server=ServerSettings(target=fake.target),
-            listen=ListenSettings(address="127.0.0.1:0", drain_seconds=0.2),
-            operations=OperationsSettings(address=""),
-            wecom=WeComSettings(api_base=sim.rest_base),
-            robots={"alarm": RobotSettings(key=Secret(KEY))},
-        )
-        async with running(adapter):
-            turn = await client.push(ACCOUNT, "磁盘快满了", recipient="@lina")
-            await sim.wait_for(lambda: sim.bubbles("lina", "group"))
-            assert [bubble.text for bubble in sim.bubbles("lina", "group")] == ["磁盘快满了 @李娜"]
-            await fake.until(lambda: fake.turns()[0].delivery_state == Turn.DELIVERED)
-            assert (await client.get_turn(turn.name)).delivery_state == Turn.DELIVERED
+        for number, recipient in enumerate(["@lina", "@all", "@zhangwei", ""]):
+            await client.push(ACCOUNT, f"{number}" * 3000, recipient=recipient)
+        async with running(whole_adapter(fake, sim)):
+            await fake.until(lambda: all(turn.delivery_state == Turn.DELIVERED for turn in fake.turns()))
+        assert "".join(max("0123", key=bubble.text.count) for bubble in sim.bubbles("lina", "group")) == "00112233"
+
+
+async def test_the_whole_adapter_sends_what_is_pushed() -> None:
+    settings = SimulatorSettings(listen=SimulatorListen(address="127.0.0.1:0"))
+    async with (
+        FakeService({}) as fake,
+        Simulator(settings) as sim,
+        ConversationClient(fake.target) as client,
+        running(whole_adapter(fake, sim)),
+    ):
+        turn = await client.push(ACCOUNT, "磁盘快满了", recipient="@lina")
+        await sim.wait_for(lambda: sim.bubbles("lina", "group"))
+        assert [bubble.text for bubble in sim.bubbles("lina", "group")] == ["磁盘快满了 @李娜"]
+        await fake.until(lambda: fake.turns()[0].delivery_state == Turn.DELIVERED)
+        assert (await client.get_turn(turn.name)).delivery_state == Turn.DELIVERED
