@@ -113,7 +113,7 @@ class CustomerService:
         key = f"kf:{self.desk(desk)}"
         for bubble in reversed(self._corp.chats.bubbles(customer, key)):
             for item in (bubble.content or {}).get("items", []) if bubble.look == "card" else []:
-                if item.get("content") == label:
+                if item["type"] == "click" and item["content"] == label:
                     text = {"content": label, "menu_id": item["id"]}
                     return self.write(customer, {"msgtype": "text", "text": text}, desk)
         raise NobodyThere(f"no menu with {label!r}")

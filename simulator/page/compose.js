@@ -26,7 +26,8 @@ export class Composer {
     this.files = [];
     this.quoted = null;
     this.box = el("textarea");
-    this.box.placeholder = PLACEHOLDERS[pane.kind] || "输入消息，Enter 发送";
+    const deaf = pane.kind === "group" && !groupOf(pane.place)?.bot;
+    this.box.placeholder = (!deaf && PLACEHOLDERS[pane.kind]) || "输入消息，Enter 发送";
     this.box.setAttribute("aria-label", `给${titleOf(pane.place)}的消息`);
     this.send = button("发送", "send", () => this.submit());
     this.send.disabled = true;

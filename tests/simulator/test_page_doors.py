@@ -195,7 +195,11 @@ async def test_menus_of_customer_service(simulator, page, session):
         query = {"corpid": sim.settings.corp_id, "corpsecret": kf.secret.reveal()}
         async with session.get(f"{sim.rest_base}/cgi-bin/gettoken", params=query) as got:
             token = (await got.json())["access_token"]
-        menu = {"head_content": "想问哪一类？", "list": [{"type": "click", "click": {"id": "1", "content": "退货"}}]}
+        items = [
+            {"type": "click", "click": {"id": "1", "content": "退货"}},
+            {"type": "text", "text": {"content": "换货"}},
+        ]
+        menu = {"head_content": "想问哪一类？", "list": items}
         body = {"touser": CUSTOMER, "open_kfid": DESK.removeprefix("kf:"), "msgtype": "msgmenu", "msgmenu": menu}
         async with session.post(
             f"{sim.rest_base}/cgi-bin/kf/send_msg", params={"access_token": token}, json=body
