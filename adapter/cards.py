@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from adapter.card_rules import MAX_BUTTONS, MAX_KEY_BYTES, CardDoor, checked
-from weconverse.v1.conversation_pb2 import Choice, Turn
+from weconverse.v1.conversation_pb2 import Choice, Part, Turn
 
 __all__ = [
     "CARD_TYPE",
     "DONE_KEY",
+    "MESSAGE_TYPE",
     "CardDoor",
     "card_text",
+    "check_not_native",
     "checked",
     "choices_card",
     "choices_text",
@@ -40,6 +42,20 @@ _BUTTON_CHARACTERS: Final = 20
 _TITLE: Final = "请选择"
 _LIST_HEAD: Final = "您可以直接回复："
 _SUBMITTED: Final = "已提交"
+
+
+def check_not_native(parts: Iterable[Part]) -> None:
+    """For doors that know no messages of :data:`MESSAGE_TYPE`, which would go out as files of JSON.
+
+    Raises:
+        ValueError: a part is one; names it and the remedy.
+    """
+    for number, part in enumerate(parts):
+        if part.media.mime_type == MESSAGE_TYPE:
+            raise ValueError(
+                f"parts[{number}]: {MESSAGE_TYPE} goes through applications and robots only; push text, cards or files"
+            )
+
 
 # --- From choices to buttons, and back ---------------------------------------------------
 

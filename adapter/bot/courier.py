@@ -7,6 +7,7 @@ import msgspec
 from adapter.bot.errors import RECEIVER, SLOW_DOWN, TOO_LONG, BotError, FrameRefused, OverBudget
 from adapter.bot.line import BotLine
 from adapter.bot.showing import BotTiming, Progress, Showing, Upload, read_progress
+from adapter.cards import check_not_native
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.recently_sent import MemberPace
@@ -65,6 +66,7 @@ class BotCourier:
         """Shows the reply as it grows, then as it is. See :class:`adapter.outcome.Courier`."""
         try:
             address = receiver(delivery.recipient) if delivery.pushed else read_address(delivery.address)
+            check_not_native(delivery.ended_turn.reply.parts)
         except ValueError as error:
             return Undeliverable(str(error))
         if delivery.attempt > 1 and (not address.req_id or read_progress(delivery.progress).proactive):

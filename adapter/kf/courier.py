@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from adapter.cards import check_not_native
 from adapter.kf.api import KfApi
 from adapter.kf.errors import EXHAUSTED, NOT_OURS, TOO_LATE, came_through_before, code_of
 from adapter.kf.ledger import Ledger
@@ -132,6 +133,7 @@ class KfCourier:
         """Sends the messages that were not sent yet. See :class:`adapter.outcome.Courier`."""
         try:
             to, wrote_at = _receiver(delivery)
+            check_not_native(delivery.ended_turn.reply.parts)
         except ValueError as error:
             return Undeliverable(str(error))
         self._ledger.heard(to, wrote_at)

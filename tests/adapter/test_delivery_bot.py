@@ -12,7 +12,7 @@ from adapter.bot.courier import BotCourier
 from adapter.bot.errors import AckMissing, BotError, ConnectionLost, FrameRefused
 from adapter.bot.line import BotLine
 from adapter.bot.showing import BotTiming, Progress, Upload, read_progress
-from adapter.cards import CARD_TYPE, task_id
+from adapter.cards import CARD_TYPE, MESSAGE_TYPE, task_id
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
 from adapter.recently_sent import MemberPace
@@ -368,6 +368,15 @@ async def test_a_push_to_who_never_wrote_says_what_has_to_happen_first() -> None
 async def test_a_push_to_nobody_is_undeliverable(recipient: str) -> None:
     outcome, _ = await show(ScriptedLine(), "早", recipient=recipient)
     assert outcome == Undeliverable("recipient: is neither user:USERID nor chat:CHATID")
+
+
+async def test_a_push_in_the_json_of_other_doors_is_refused_and_not_sent_as_a_file() -> None:
+    line = ScriptedLine()
+    parts = [Part(text="周报"), Part(media=Media(mime_type=MESSAGE_TYPE, inline_data=b'{"msgtype":"news"}'))]
+    outcome, _ = await show(line, "", parts=parts, recipient="user:lina", upload=Uploads())
+    assert isinstance(outcome, Undeliverable)
+    assert outcome.detail.startswith(f"parts[1]: {MESSAGE_TYPE} goes through applications and robots only")
+    assert not line.taken
 
 
 # --- how often ---------------------------------------------------------------------------

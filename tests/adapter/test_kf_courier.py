@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from adapter.backoff import Backoff
+from adapter.cards import MESSAGE_TYPE
 from adapter.kf.api import KfApi
 from adapter.kf.courier import HandingOver, KfCourier, Progress, read_progress
 from adapter.kf.errors import came_through_before
@@ -379,6 +380,8 @@ async def test_messages_of_the_companys_own_accord() -> None:
         for recipient in ("", LIN, f"user:{DESK}/{LIN}", f"customer:{LIN}", "customer:/"):
             assert isinstance(await b.push(recipient, b.turn()), Undeliverable)
         assert isinstance(await b.push(f"customer:{DESK}/wmNobody", b.turn()), Undeliverable)
+        native = Content(parts=[Part(media=Media(mime_type=MESSAGE_TYPE, inline_data=b'{"msgtype":"news"}'))])
+        assert isinstance(await b.push(f"customer:{DESK}/{LIN}", Turn(reply=native)), Undeliverable)
         b.sim.customer_writes(ZHOU, "在吗")
         b.sim.servicer_takes(PERSON, ZHOU)
         assert isinstance(await b.push(f"customer:{DESK}/{ZHOU}", b.turn()), Undeliverable)
