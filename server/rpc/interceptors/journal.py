@@ -10,6 +10,7 @@ from server.logged_names import conversation_digest
 from server.rpc.call import Call, current
 from server.rpc.interceptors.wrap import Behaviour, Context, Method
 from server.rpc.status import outcome_of
+from weconverse.v1.conversation_pb2 import GetTurnRequest
 
 _log = structlog.get_logger()
 
@@ -19,7 +20,7 @@ _WORTH_A_WARNING = frozenset(
 
 
 class Journal:
-    """Writes a line at the end of each call; health checks only at ``debug``."""
+    """Writes a line at the end of each call; health checks, and polls for a turn, only at ``debug``."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Args: ``clock`` gives seconds that only grow."""
@@ -35,10 +36,15 @@ class Journal:
             except BaseException as error:
                 _write(name, outcome_of(error, context).name, clock() - began, current.get(), quiet=quiet)
                 raise
-            _write(name, "OK", clock() - began, current.get(), quiet=quiet)
+            _write(name, "OK", clock() - began, current.get(), quiet=quiet or _polls(request))
             return response
 
         return behaviour
+
+
+def _polls(request: Any) -> bool:
+    """Whether somebody asks for a turn again and again: once a second, for each person who waits for an answer."""
+    return isinstance(request, GetTurnRequest) and request.omit_input
 
 
 def _write(method: str, code: str, seconds: float, call: Call, *, quiet: bool) -> None:

@@ -202,6 +202,8 @@ async def test_each_call_is_one_line_without_words_or_names() -> None:
             await code_of(server.conversation.StreamConverse(ASK, metadata=metadata))
             await code_of(server.conversation.Converse(ASK))
             await health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest())
+            poll = pb.GetTurnRequest(name=GET.name, omit_input=True)
+            await server.conversation.GetTurn(poll, metadata=metadata)
     unary, stream, refused = lines(output)
     assert unary["method"] == "ConversationService/Converse"
     assert unary["code"] == "OK"
