@@ -36,10 +36,11 @@ def channel_options(target: str) -> list[tuple[str, int | str]]:
         # A silent connection is asked for a sign of life this often: shorter than what home routers
         # and load balancers forget after, longer than the 20 s that the server takes as abuse.
         ("grpc.keepalive_time_ms", 30_000),
-        # Without an answer for this long the connection counts as dead, and its calls fail.
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # Without an answer for this long the connection counts as dead, and its calls fail. On a slow line the
+        # ping waits behind the megabytes of a file that were handed to the kernel before it.
+        ("grpc.keepalive_timeout_ms", 20_000),
         # The same, for pings: the core waits a minute for their answers, whatever the line above says.
-        ("grpc.http2.ping_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),
         # Also between calls, so that the first call after a pause does not find a dead connection.
         ("grpc.keepalive_permit_without_calls", 1),
         # As often as needed: the default stops after two pings until data flows, and a stream

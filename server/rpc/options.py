@@ -38,11 +38,13 @@ def server_options(longest_turn_seconds: float) -> list[tuple[str, int]]:
         # A connection between two calls may be pinged too, or proxies close it.
         (PING_WITHOUT_CALLS, 1),
         # A channel instance that froze, or whose machine went without a word, holds its lease until its
-        # connection counts as dead: after 15 s at the latest, not after two hours, so that another takes over.
-        (PING_AFTER, 10_000),
-        (PONG_WITHIN, 5_000),
+        # connection counts as dead: after 20 s at the latest, not after two hours, so that another takes over.
+        # Not much sooner: on a slow line an answer waits behind the megabytes of a file that were handed to
+        # the kernel before it, and the end of the connection would be that of all its streams.
+        (PING_AFTER, 5_000),
+        (PONG_WITHIN, 15_000),
         # The core waits a minute for the answer to a ping, whatever the line above says.
-        (PING_TIMEOUT, 5_000),
+        (PING_TIMEOUT, 15_000),
         # However long a stream is silent: the default stops after two pings.
         (MAX_PINGS_WITHOUT_DATA, 0),
         # After 30 minutes a client connects anew, so that servers added meanwhile get their share.

@@ -26,7 +26,7 @@ def test_grpc_knows_every_option() -> None:
 def test_the_numbers() -> None:
     options = dict(channel_options(DEFAULT_TARGET))
     assert options["grpc.keepalive_time_ms"] == 30_000
-    assert options["grpc.keepalive_timeout_ms"] == 10_000
+    assert options["grpc.keepalive_timeout_ms"] == options["grpc.http2.ping_timeout_ms"] == 20_000
     assert options["grpc.service_config"] == service_config()
     assert str(options["grpc.primary_user_agent"]).startswith("weconverse-client/")
     assert len(options) == len(channel_options(DEFAULT_TARGET))
