@@ -41,6 +41,7 @@ from adapter.translate import (
 from adapter.wire import BotMessage, bot_message_body, parse_bot_message
 from weconverse import (
     ConversationClient,
+    DeadlineExceeded,
     InvalidRequest,
     NotFound,
     RequestIdReused,
@@ -272,7 +273,12 @@ class BotCallbackDoor:
         named = fetched.named_by(name, message.stream_id)
         if named is None:
             return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
-        turn = await self._turn(named.turn)
+        try:
+            turn = await self._turn(named.turn)
+        except WeConverseError as error:
+            # An error might end WeCom's asking, of which nothing is documented.
+            log.info("poll_not_answered", turn=named.turn, why=error.reason or error.code.name)
+            return passive.stream(message.stream_id, fetched.NOT_SURE, finish=False)
         if turn is None:
             return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
         return await self._bubble(account, message, turn, named.sent_at)
@@ -300,7 +306,7 @@ class BotCallbackDoor:
         That is asked for some seconds: a message that was handed over in vain may still be on its way to the disk.
 
         Raises:
-            Rejected: the service was not reached in time; WeCom asks again.
+            WeConverseError: nobody knows.
         """
         backoff, missing = Backoff(0.1, 0.5), False
         try:
@@ -313,10 +319,10 @@ class BotCallbackDoor:
                     except Unavailable:
                         missing = False
                     await asyncio.sleep(backoff.pause())
-        except (TimeoutError, WeConverseError):
+        except TimeoutError:
             if missing:
                 return None
-            raise Rejected(503, "service") from None
+            raise DeadlineExceeded("the service was not reached in time") from None
 
 
 def _with_key(incoming: Incoming, aeskey: str) -> Incoming:

@@ -37,7 +37,7 @@ CONTINUED_LATER: Final = "\n\n（回答用时较长，完成后会另发一条�
 SENT_SEPARATELY: Final = "（回答用时较长，请看另发的完整消息。）"
 """In a bubble that WeCom asks for after its answer went another way."""
 NOT_SURE: Final = "服务暂时没有响应，请稍候…"
-"""Opens a bubble for a message of which nobody knows whether the service has it."""
+"""In a bubble for a message of which nobody knows whether the service has it, and while the service is away."""
 UNKNOWN: Final = "抱歉，您的消息没有处理成功，请再发一次。"
 """Ends a bubble whose turn the service does not know, or does not know any more."""
 

@@ -19,7 +19,7 @@ from adapter.crypto import Envelope
 from adapter.metrics import Metrics
 from adapter.translate import Incoming, Rated
 from program.secret import Secret
-from weconverse import ConversationClient, Turn
+from weconverse import CallerUnknown, ConversationClient, Turn
 from weconverse.testing import FakeService
 from weconverse.v1.conversation_pb2 import GetTurnRequest, Media, Part
 
@@ -155,6 +155,13 @@ async def test_near_the_end_of_the_window_what_is_owed_goes_another_way(
 async def test_what_was_delivered_behind_the_window_is_not_shown_twice() -> None:
     async with asked(delivered=True) as (scene, _):
         assert await scene.poll(BEHIND) == (True, fetched.SENT_SEPARATELY)
+
+
+async def test_a_service_that_is_away_ends_no_bubble_and_no_polls() -> None:
+    async with asked() as (scene, fake):
+        fake.fail_next(CallerUnknown("who are you"), method="GetTurn")
+        assert await scene.poll(1.0) == (False, fetched.NOT_SURE)
+        assert await scene.poll(2.0) == (True, "答案")
 
 
 async def test_polls_leave_the_message_at_the_service() -> None:
