@@ -52,16 +52,16 @@ class KfApi:
     def __init__(self, api: WeComApi) -> None:
         self._api = api
 
-    async def sync(self, open_kfid: str, cursor: str, token: str) -> Page:
-        """What an account has behind a cursor."""
-        body = sync_request(open_kfid, cursor, token, PAGE_ITEMS)
+    async def sync(self, open_kfid: str, cursor: str, token: str, most: int = PAGE_ITEMS) -> Page:
+        """What an account has behind a cursor, at most ``most`` items (1 to 1,000)."""
+        body = sync_request(open_kfid, cursor, token, most)
         answer = await self._api.call("kf/sync_msg", body, _SyncAnswer, repeatable=True)
         items = [read_item(raw, open_kfid) for raw in answer.msg_list]
         return Page(items, answer.next_cursor, bool(answer.has_more))
 
     async def send(self, message: bytes) -> None:
         """Sends a message. When its fate is unknown it is not repeated here: only the caller knows what that costs."""
-        await self._api.call("kf/send_msg", message, Answer, repeatable=False)
+        await self._api.send("kf/send_msg", message, repeatable=False)
 
     async def send_on_event(self, message: bytes) -> None:
         """Answers an event, under its code. A code works once, so repeating is harmless."""

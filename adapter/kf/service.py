@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Final
 
+from cachetools import TTLCache
+
 from adapter.submission import CHANNEL, account_name
 from adapter.translate import Incoming
 from weconverse import ConversationClient, ResourceNotFound
@@ -11,6 +13,7 @@ from weconverse.v1.conversation_pb2 import Conversation, Turn, TurnOptions
 
 _SECONDS: Final = 10.0
 """For one call. Nobody waits on the line: a callback is acknowledged before."""
+_SERVED_SECONDS: Final = 3600.0
 
 
 class KfService:
@@ -31,6 +34,8 @@ class KfService:
         self._assistant = assistant
         self._assistants = dict(assistants)
         self._options = TurnOptions(can_hand_off=can_hand_off)
+        # Spares a call for each message of a person who serves. Losing an entry costs that call.
+        self._served: TTLCache[str, bool] = TTLCache(10_000, _SERVED_SECONDS)
 
     def _assistant_of(self, open_kfid: str) -> str:
         return self._assistants.get(open_kfid, self._assistant)
@@ -81,6 +86,15 @@ class KfService:
     async def hand_off(self, conversation: str) -> None:
         """Tells that a person has the customer: the assistant is silent from now on."""
         await self._client.hand_off(conversation, timeout=_SECONDS)
+        self._served[conversation] = True
+
+    def served(self, conversation: str) -> bool | None:
+        """Whether a person has the customer, as this instance heard last; ``None`` if it has not lately."""
+        return self._served.get(conversation)
+
+    def not_served(self, conversation: str) -> None:
+        """Notes that WeCom says that nobody has the customer."""
+        self._served[conversation] = False
 
     async def handed_off(self, conversation: str) -> bool:
         """Whether the assistant is silent because a person has the customer."""
@@ -89,6 +103,7 @@ class KfService:
 
     async def resume(self, conversation: str) -> None:
         """Tells that nobody has the customer: the assistant answers from now on."""
+        self._served[conversation] = False
         with contextlib.suppress(ResourceNotFound):  # nothing was ever said there
             await self._client.resume(conversation, timeout=_SECONDS)
 

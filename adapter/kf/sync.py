@@ -17,13 +17,13 @@ import structlog
 
 from adapter.backoff import Backoff
 from adapter.delivery import Standing
-from adapter.kf.api import KfApi, Page
+from adapter.kf.api import KfApi
 from adapter.kf.cursors import Cursors
 from adapter.kf.errors import TOKEN_ENDED, code_of
 from adapter.kf.inbox import KfInbox
-from adapter.kf.wire import TOKEN_SECONDS, Hint
+from adapter.kf.wire import PAGE_ITEMS, TOKEN_SECONDS, Hint
 from adapter.metrics import Metrics
-from adapter.rest.errors import ContentRefused, ReceiverRefused, SlowDown, WeComError
+from adapter.rest.errors import ContentRefused, ReceiverRefused, SlowDown, WeComError, WeComUnreachable
 
 log = structlog.get_logger()
 
@@ -146,12 +146,15 @@ class KfSync:
 
     async def pull(self, puller: "_Puller") -> None:
         """Pulls one account to its end, however long that takes."""
-        backoff, open_kfid = Backoff(0.5, 60.0), puller.open_kfid
+        backoff, open_kfid, most = Backoff(0.5, 60.0), puller.open_kfid, PAGE_ITEMS
         while True:
             cursor, token = self._cursors.get(open_kfid), puller.token()
             try:
-                page = await self._page(open_kfid, cursor, token)
+                page = await self._api.sync(open_kfid, cursor, token, most)
             except WeComError as error:
+                if token and code_of(error) == TOKEN_ENDED:
+                    puller.forget(token)
+                    continue
                 self._counted.labels(self._account, "limited" if isinstance(error, SlowDown) else "failed").inc()
                 log.warning("kf_pull_failed", account=self._account, open_kfid=open_kfid, why=str(error))
                 if isinstance(error, ReceiverRefused):
@@ -159,12 +162,16 @@ class KfSync:
                 if isinstance(error, ContentRefused) and cursor:
                     # A cursor that WeCom does not know (any more). Beginning anew costs time and nothing else.
                     await self._cursors.put(open_kfid, "")
+                if isinstance(error, WeComUnreachable):
+                    # A thousand long items may be more than an answer can hold, or than it can hold in time.
+                    most = max(1, most // 8)
                 pause = max(backoff.pause(), min(error.retry_after or 0.0, 60.0))
                 # A callback ends the pause where it changes something: WeCom is less strict with a token.
                 await (asyncio.sleep(pause) if token else puller.until_token(pause))
                 continue
             self._counted.labels(self._account, "ok").inc()
             backoff.reset()
+            most = min(PAGE_ITEMS, most * 2)
             await self._inbox.take(page.items)
             if page.next_cursor:
                 await self._cursors.put(open_kfid, page.next_cursor)
@@ -172,14 +179,6 @@ class KfSync:
                 return
             if not page.items and page.next_cursor in ("", cursor):
                 await asyncio.sleep(_EMPTY_PAUSE)
-
-    async def _page(self, open_kfid: str, cursor: str, token: str) -> Page:
-        try:
-            return await self._api.sync(open_kfid, cursor, token)
-        except WeComError as error:
-            if not token or code_of(error) != TOKEN_ENDED:
-                raise
-        return await self._api.sync(open_kfid, cursor, "")
 
     @property
     def poll_seconds(self) -> float:
@@ -230,6 +229,11 @@ class _Puller:
     def token(self) -> str:
         """That of the latest callback, or nothing when it is too old."""
         return self._token if self._sync.now() < self._token_until else ""
+
+    def forget(self, token: str) -> None:
+        """Lets go of a token that WeCom does not take any more, unless there is a later one."""
+        if self._token == token:
+            self._token = ""
 
     async def until_token(self, seconds: float) -> None:
         """Waits for the token of another callback, for that many seconds at most."""

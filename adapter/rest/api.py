@@ -134,8 +134,8 @@ class WeComApi:
         """Sends a message.
 
         Args:
-            call: ``message/send`` or ``appchat/send``.
-            body: the request; see :mod:`adapter.application.messages`.
+            call: ``message/send``, ``appchat/send`` or ``kf/send_msg``.
+            body: the request; see :mod:`adapter.application.messages` and :mod:`adapter.kf.wire`.
             repeatable: whether WeCom suppresses an equal request, so that a repetition is harmless;
                 without, a request whose fate is unknown is not repeated.
 

@@ -604,3 +604,50 @@ async def test_an_account_that_is_gone_is_not_asked_for_again_and_again(tmp_path
         sim.customer_writes(LIN, "一")
         await told(sim, "答：一")
         assert refusals(sim, "kf/sync_msg") == [95000]
+
+
+async def test_what_is_too_much_for_one_answer_is_asked_for_in_pieces(tmp_path: Path) -> None:
+    async with FakeService(echo) as fake, platform() as sim:
+        for number in range(140):
+            event = {"event_type": "of another day", "open_kfid": DESK, "more": "x" * 62_000}
+            item = {"msgid": f"{number}", "send_time": 1, "origin": 4, "msgtype": "event", "event": event}
+            sim.kf.items[DESK].add(item, sim.clock.time())
+        sim.customer_writes(LIN, "一")
+        async with adapter(sim, fake, tmp_path):
+            await sim.wait_for(lambda: said(sim) == ["答：一"], 20)
+
+
+async def test_a_token_that_ended_is_shown_once(tmp_path: Path) -> None:
+    async with stack(tmp_path, rules=Rules(kf_page_items=1, kf_token_seconds=0.000001)) as (sim, _):
+        sim.faults.set("kf_callback_lost", Switch(count=2))
+        for number in range(3):
+            sim.customer_writes(LIN, f"{number}")
+        await told(sim, *(f"答：{number}" for number in range(3)))
+        assert refusals(sim, "kf/sync_msg") == [95007]
+
+
+async def test_a_person_who_left_long_ago_silences_nobody(tmp_path: Path) -> None:
+    async with FakeService(echo) as fake, platform() as sim:
+        sim.clock.ahead = -3600.0  # type: ignore[attr-defined]  # a Time
+        sim.customer_writes(LIN, "旧")
+        sim.servicer_takes(PERSON, LIN)
+        for number in range(3):
+            sim.servicer_writes(PERSON, LIN, f"{number}")
+        sim.servicer_ends(PERSON, LIN)
+        sim.clock.ahead = 0.0  # type: ignore[attr-defined]  # a Time
+        sim.customer_writes(LIN, "新")
+        async with adapter(sim, fake, tmp_path):
+            await told(sim, "答：旧", "答：新")
+        assert fake.requests("HandOffConversation", HandOffConversationRequest) == []
+
+
+async def test_a_person_who_writes_without_an_event_silences_the_assistant(tmp_path: Path) -> None:
+    async with stack(tmp_path) as (sim, fake):
+        sim.kf.session(DESK, LIN).wrote_at = sim.clock.time()
+        sim.kf.move(DESK, LIN, 3, PERSON)
+        sim.servicer_writes(PERSON, LIN, "您好，我是张伟")
+        await fake.until(lambda: bool(fake.requests("HandOffConversation", HandOffConversationRequest)))
+        sim.customer_writes(LIN, "你好")
+        await fake.until(lambda: bool(fake.turns()) and fake.turns()[0].delivery_state == Turn.DELIVERED)
+        assert said(sim) == []
+        assert not refusals(sim, "kf/send_msg")

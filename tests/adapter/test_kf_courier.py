@@ -20,11 +20,11 @@ from adapter.kf.errors import came_through_before
 from adapter.kf.ledger import Ledger
 from adapter.kf.render import File, Menu, Text, messages
 from adapter.kf.service import KfService
-from adapter.kf.wire import MenuItem, Receiver, message_id
+from adapter.kf.wire import MenuItem, Receiver, message_id, text_message
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
 from adapter.rest.api import WeComApi
-from adapter.rest.errors import refusal
+from adapter.rest.errors import SlowDown, refusal
 from adapter.translate import Address
 from simulator.app import Simulator
 from simulator.clock import SystemClock
@@ -50,7 +50,10 @@ class Time(SystemClock):
 class Bench:
     """A courier between the local WeCom and a fake service, and one customer who wrote."""
 
-    def __init__(self, sim: Simulator, clock: Time, fake: FakeService, courier: KfCourier, ledger: Ledger) -> None:
+    def __init__(
+        self, sim: Simulator, clock: Time, fake: FakeService, api: KfApi, courier: KfCourier, ledger: Ledger
+    ) -> None:
+        self.api = api
         self.sim = sim
         self.clock = clock
         self.fake = fake
@@ -108,9 +111,11 @@ async def bench(*, hand_off: bool = True, max_waiting: int = 8, rules: Rules | N
             pause=lambda: Backoff(0.001, 0.001),
         )
 
+        api = KfApi(http)
+
         def courier() -> KfCourier:
             return KfCourier(
-                KfApi(http),
+                api,
                 http,
                 KfService(client, "desk", assistant="default", assistants={}, can_hand_off=hand_off),
                 ledger,
@@ -124,7 +129,7 @@ async def bench(*, hand_off: bool = True, max_waiting: int = 8, rules: Rules | N
 
         ledger = Ledger(clock.time)
         sim.customer_writes(LIN, "在吗")
-        b = Bench(sim, clock, fake, courier(), ledger)
+        b = Bench(sim, clock, fake, api, courier(), ledger)
 
         def forget() -> None:
             nonlocal ledger
@@ -352,6 +357,17 @@ async def test_what_is_not_to_be_shown_is_not_sent(turn: Turn) -> None:
     async with bench() as b:
         assert await b.deliver(turn) == Delivered()
         assert b.said() == []
+
+
+async def test_a_limit_that_one_message_met_is_kept_by_all() -> None:
+    async with bench() as b:
+        assert await b.deliver(b.turn("一")) == Delivered()
+        b.sim.faults.once("rest_limited")
+        for number in range(3):
+            with pytest.raises(SlowDown):
+                await b.api.send(text_message(Receiver(DESK, LIN), f"{number}", "二"))
+        assert [entry.code for entry in b.sim.journal.entries() if entry.code] == [45009]
+        assert b.said() == ["一"]
 
 
 async def test_what_does_not_pass_by_itself_is_put_off() -> None:
