@@ -12,8 +12,9 @@ from cachetools import TTLCache
 from adapter.access.rules import Access, Allowed
 from weconverse import ConversationClient
 
+_DECIDE_SECONDS: Final = 1.0
 _ASK_SECONDS: Final = 3.0
-"""Less than WeCom waits for the answer to an event."""
+"""Both together less than WeCom waits for the answer to an event."""
 
 _DAY: Final = 86400
 _MOST: Final = 50_000
@@ -29,7 +30,7 @@ def greeting(client: ConversationClient, access: Access) -> Callable[[str], Awai
     """
 
     async def ask(user: str) -> str:
-        decision = await access.decide(user)
+        decision = await access.decide(user, _DECIDE_SECONDS)
         if not isinstance(decision, Allowed):
             return ""
         return (await client.get_assistant(decision.assistant, timeout=_ASK_SECONDS)).greeting

@@ -10,7 +10,7 @@ from adapter.access.admitting import access_to, directory_changed
 from adapter.account import Account, Shared
 from adapter.application.callback import AppAccount, AppDoor
 from adapter.application.courier import AppCourier
-from adapter.application.sending import GROUP_MESSAGES_PER_MINUTE, Outlet
+from adapter.application.sending import GROUP_MESSAGES_PER_MINUTE, Outlet, tell
 from adapter.backoff import Backoff
 from adapter.callbacks.keyring import Keyring
 from adapter.delivery import Lease
@@ -52,17 +52,21 @@ def applications(shared: Shared, desks: Mapping[str, KfAccount]) -> tuple[list[A
     apps = shared.settings.apps
     if not apps:
         return [], []
+    outlets = {name: _outlet(shared, name, app) for name, app in apps.items()}
     door = AppDoor(
-        {name: _called(shared, name, app, desks) for name, app in apps.items()},
+        {
+            name: _called(shared, name, app, outlets[name], desks.get(app.customer_service))
+            for name, app in apps.items()
+        },
         shared.gate,
         shared.metrics,
         submit_seconds=shared.settings.listen.submit_seconds,
         pseudonym_key=shared.pseudonym_key,
     )
-    return [_delivering(shared, name, app) for name, app in apps.items()], door.routes()
+    return [_delivering(shared, name, outlet) for name, outlet in outlets.items()], door.routes()
 
 
-def _called(shared: Shared, name: str, app: AppSettings, desks: Mapping[str, KfAccount]) -> AppAccount:
+def _called(shared: Shared, name: str, app: AppSettings, outlet: Outlet, desk: KfAccount | None) -> AppAccount:
     access = access_to(shared, name, app)
     whole = WholeSubmission(
         Submission(shared.client, name, app.assistant),
@@ -73,16 +77,18 @@ def _called(shared: Shared, name: str, app: AppSettings, desks: Mapping[str, KfA
     return AppAccount(
         keyring(name, app),
         Admission(access, whole),
+        str(app.agent_id),
+        partial(tell, outlet),
         greeting(shared.client, access),
         app.menu,
         partial(directory_changed, shared),
-        desks[app.customer_service].hears if app.customer_service else None,
+        desk.hears if desk is not None else None,
     )
 
 
-def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
-    wecom, delivery = shared.settings.wecom, shared.settings.delivery
-    outlet = Outlet(
+def _outlet(shared: Shared, name: str, app: AppSettings) -> Outlet:
+    wecom = shared.settings.wecom
+    return Outlet(
         api=shared.apis[name],
         metrics=shared.metrics,
         agent_id=app.agent_id,
@@ -97,6 +103,10 @@ def _delivering(shared: Shared, name: str, app: AppSettings) -> Account:
             shared.apis[name].upload, DOORS["app_text"].files, lambda: ContentRefused(40005, "media/upload")
         ),
     )
+
+
+def _delivering(shared: Shared, name: str, outlet: Outlet) -> Account:
+    delivery = shared.settings.delivery
     lease = Lease(
         shared.client,
         AppCourier(outlet, longest_pause=delivery.retry_seconds),

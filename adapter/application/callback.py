@@ -1,7 +1,9 @@
 """Door 1: the callbacks of self-built applications (DOC 90238), at ``/wecom/app/{account}``.
 
 A message is acknowledged with an empty answer, and its reply is sent later; what is known at
-once and needs no model is said in the answer itself (:mod:`adapter.application.passive`).
+once and needs no model is said in the answer itself (:mod:`adapter.application.passive`), or
+as a message where WeCom takes none there. So is that a message was not taken, when WeCom
+will not come again with it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,12 +17,12 @@ from adapter.application import passive
 from adapter.application.events import from_app_event
 from adapter.callbacks.gate import Gate, Opened, Rejected, Seal
 from adapter.callbacks.last_delivery import LastDelivery
-from adapter.callbacks.taking import Submit, Taking
+from adapter.callbacks.taking import Submit, Taking, Unfit
 from adapter.cards import chosen_label
 from adapter.greeting import Greeted
 from adapter.metrics import Metrics
 from adapter.text.render import clean, has_visible, plain
-from adapter.translate import Chosen, Greeting, Incoming, Silence, from_app_message
+from adapter.translate import UNREACHABLE, Chosen, Greeting, Incoming, Silence, from_app_message
 from adapter.wire import AppMessage, parse_message
 from weconverse import WeConverseError
 
@@ -36,6 +38,10 @@ async def _say_nothing(_person: str) -> str:
     return ""
 
 
+async def _tell_nobody(_person: str, _sentence: str) -> None:
+    return
+
+
 def _pass_over(_change_type: str, _user: str) -> None:
     return
 
@@ -45,6 +51,10 @@ class AppAccount(NamedTuple):
 
     envelope: Seal
     submit: Submit
+    agent_id: str = ""
+    """Messages to another application are refused. Empty: not looked at."""
+    tell: Callable[[str, str], Awaitable[None]] = _tell_nobody
+    """Sends a person a sentence, where the answer to the callback cannot say it. Does not raise."""
     greeting: Callable[[str], Awaitable[str]] = _say_nothing
     """What the assistant says to a person who opens the chat; empty for silence. Raises ``WeConverseError``."""
     menu: Mapping[str, str] = {}
@@ -104,16 +114,33 @@ class AppDoor:
             reply = await self._replied(name, account, message)
         except NotAllowed as refused:
             self._refused.inc()
-            reply = _refusal(message, refused.sentence)
+            reply = await self._refusal(account, message, refused.sentence)
+        except Unfit as unfit:
+            reply = await self._told(account, message, unfit.sentence)
         except Undecided as undecided:
-            reply = self._undecided(name, message, opened, undecided.sentence)
+            if not self._is_last(name, message, opened):
+                raise Rejected(503, "access") from None
+            self._not_taken.inc()
+            reply = await self._told(account, message, undecided.sentence)
+        except Rejected as rejected:
+            # What has files is offered to the service for a while yet (media/whole.py), and may still be answered.
+            if (
+                rejected.reason != "service"
+                or message.fields.get("MediaId")
+                or not self._is_last(name, message, opened)
+            ):
+                raise
+            reply = await self._told(account, message, UNREACHABLE)
         if reply is None:
             return web.Response()
         return web.Response(body=passive.answer(reply, message, opened, account.envelope), content_type="text/xml")
 
     async def _replied(self, name: str, account: AppAccount, message: AppMessage) -> AppMessage | None:
         """Takes a message; what its callback is answered with, if anything is known at once."""
-        match self._meaning(name, account, message):
+        meaning = self._meaning(name, account, message)
+        if not isinstance(meaning, Silence):
+            _check_agent(name, account, message)
+        match meaning:
             case Incoming() as incoming:
                 await self._taking.take(account.submit, incoming)
             case Chosen(incoming=incoming, said=said):
@@ -130,18 +157,27 @@ class AppDoor:
                     account.directory_changed(message.fields.get("ChangeType", ""), message.fields.get("UserID", ""))
         return None
 
-    def _undecided(self, name: str, message: AppMessage, opened: Opened, sentence: str) -> AppMessage:
-        """Lets WeCom come again; the last time, the person is told."""
-        last = self._last.is_it(
+    def _is_last(self, name: str, message: AppMessage, opened: Opened) -> bool:
+        """Whether WeCom will not come again with a message that was not taken."""
+        return self._last.is_it(
             name,
             message.msg_id or f"{message.from_user} {message.event} {message.create_time}",
             written_at=message.create_time,
             delivered_at=int(opened.timestamp),
         )
-        if not last:
-            raise Rejected(503, "access")
-        self._not_taken.inc()
-        return passive.text(sentence)
+
+    async def _refusal(self, account: AppAccount, message: AppMessage, sentence: str) -> AppMessage | None:
+        """How somebody is told who may not use the application; who was told often enough is told nothing."""
+        if message.event == "template_card_event" and sentence:
+            return passive.update_button(_NOT_ALLOWED)
+        return await self._told(account, message, sentence)
+
+    async def _told(self, account: AppAccount, message: AppMessage, sentence: str) -> AppMessage | None:
+        """Tells a person in the answer to the callback, which is returned, or else in a message of its own."""
+        if not sentence or passive.takes_text(message.event):
+            return passive.text(sentence) if sentence else None
+        await account.tell(message.from_user, sentence)
+        return None
 
     def _meaning(self, name: str, account: AppAccount, message: AppMessage) -> Incoming | Greeting | Chosen | Silence:
         if message.msg_type in ("event", ""):
@@ -171,9 +207,13 @@ class AppDoor:
         return account
 
 
-def _refusal(message: AppMessage, sentence: str) -> AppMessage | None:
-    """How somebody is told who may not use the application; whom nothing is to be said to, is told nothing."""
-    if not sentence:
-        return None
-    # What answers a touched card can only change the card (DOC 90241).
-    return passive.update_button(_NOT_ALLOWED) if message.event == "template_card_event" else passive.text(sentence)
+def _check_agent(name: str, account: AppAccount, message: AppMessage) -> None:
+    """Raises :class:`Rejected` for what was said to another application, which has the same keys."""
+    if account.agent_id and message.agent_id and message.agent_id != account.agent_id:
+        log.warning(
+            "another_application",
+            account=name,
+            agent_id=message.agent_id,
+            remedy="set its agent_id, or the callback address of that application, right",
+        )
+        raise Rejected(403, "agent")

@@ -10,8 +10,16 @@ from typing import Final
 from adapter.callbacks.gate import Opened, Seal
 from adapter.wire import AppMessage, message_xml, passive_xml
 
+_TAKE_TEXT: Final = frozenset({"", "subscribe", "enter_agent", "click", "scancode_waitmsg"})
+"""Events of ours whose answer can be a text, and messages. What answers a touched card can only change the card."""
+
 _TEXT_BYTES: Final = 2048
 """WeCom cuts what is longer, in the middle of a character if need be."""
+
+
+def takes_text(event: str) -> bool:
+    """Whether the callback of this event can be answered with a text; of a message, which has no event, it can."""
+    return event in _TAKE_TEXT
 
 
 def text(content: str) -> AppMessage:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from adapter.application.messages import Message, Receiver, call_for, encode, text
+from adapter.application.messages import Message, Receiver, call_for, encode, text, to_user
 from adapter.application.pieces import File, Said, pieces_of
 from adapter.metrics import Metrics
 from adapter.outcome import Record
@@ -37,6 +37,9 @@ PATIENCE: Final = 60.0
 
 GROUP_MESSAGES_PER_MINUTE: Final = 200
 """What every member of a group may get in all groups of the application; WeCom drops what is beyond (DOC 90454)."""
+
+_TELL_SECONDS: Final = 1.0
+"""What is left of WeCom's patience with a callback, after it has been found that there is nothing but this to say."""
 
 _NAME_CHARACTERS: Final = 200
 _BAD_MEDIA: Final = 40007
@@ -247,6 +250,20 @@ class Sending:
             self._outlet.group_pace.sent(self._receiver.chat)
         for user in self._receiver.users:
             self._outlet.pace.sent(user)
+
+
+async def tell(outlet: Outlet, user: str, sentence: str) -> None:
+    """Sends one person a sentence of at most 2048 bytes that is owed to nobody. Does not raise: then nobody is told."""
+    message = encode(text(sentence), to_user(user), outlet.agent_id, duplicate_check=True, interval=outlet.interval)
+    try:
+        async with asyncio.timeout(_TELL_SECONDS):
+            await outlet.api.send("message/send", message, repeatable=True)
+    except (WeComError, TimeoutError) as error:
+        log.warning("not_told", why=str(error) or "late")
+        outlet.metrics.sends.labels("app", _result(error) if isinstance(error, WeComError) else "unreachable").inc()
+    else:
+        outlet.pace.sent(user)
+        outlet.metrics.sends.labels("app", "ok").inc()
 
 
 def _named(media: Media) -> str:

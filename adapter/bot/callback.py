@@ -25,7 +25,7 @@ from adapter.backoff import Backoff
 from adapter.bot import fetched, passive
 from adapter.bot.callback_courier import FetchTiming
 from adapter.callbacks.gate import Gate, Rejected, Seal
-from adapter.callbacks.taking import Submit, Taking
+from adapter.callbacks.taking import Submit, Taking, Unfit
 from adapter.cards import chosen_card
 from adapter.metrics import Metrics
 from adapter.text.render import PLACEHOLDER, clean, has_visible, split
@@ -36,7 +36,6 @@ from adapter.translate import (
     Incoming,
     Rated,
     from_bot_message,
-    sentence,
 )
 from adapter.wire import BotMessage, bot_message_body, parse_bot_message
 from weconverse import (
@@ -44,7 +43,6 @@ from weconverse import (
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
-    RequestIdReused,
     Turn,
     Unavailable,
     WeConverseError,
@@ -211,10 +209,6 @@ class BotCallbackDoor:
         async def submit(incoming: Incoming, _seconds: float) -> None:
             try:
                 await account.submit(incoming, max(0.1, until - asyncio.get_running_loop().time()))
-            except RequestIdReused:
-                raise
-            except InvalidRequest as error:
-                raise _Refused(sentence(error.reason)) from None
             except (NotAllowed, Undecided) as error:
                 raise _Refused(error.sentence) from None
 
@@ -224,6 +218,8 @@ class BotCallbackDoor:
         except _Refused:
             self._messages.labels("bot_callback", "refused").inc()
             raise
+        except Unfit as unfit:
+            raise _Refused(unfit.sentence) from None
         except (Rejected, TimeoutError):
             return False
         return True
@@ -278,7 +274,8 @@ class BotCallbackDoor:
         except WeConverseError as error:
             # An error might end WeCom's asking, of which nothing is documented.
             log.info("poll_not_answered", turn=named.turn, why=error.reason or error.code.name)
-            return passive.stream(message.stream_id, fetched.NOT_SURE, finish=False)
+            over = named.sent_at > 0 and self._clock() - named.sent_at >= account.timing.close
+            return passive.stream(message.stream_id, fetched.STILL_AWAY if over else fetched.NOT_SURE, finish=over)
         if turn is None:
             return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
         return await self._bubble(account, message, turn, named.sent_at)

@@ -14,8 +14,8 @@ import structlog
 from adapter.backoff import Backoff
 from adapter.callbacks.gate import Rejected
 from adapter.metrics import Metrics
-from adapter.translate import Incoming
-from weconverse import RequestIdReused, Unavailable, WeConverseError
+from adapter.translate import Incoming, sentence
+from weconverse import InvalidRequest, RequestIdReused, Unavailable, WeConverseError
 
 log = structlog.get_logger()
 
@@ -23,12 +23,22 @@ Submit = Callable[[Incoming, float], Awaitable[None]]
 """Hands a message to the service within that many seconds; raises :class:`WeConverseError`."""
 
 
+class Unfit(Exception):
+    """The service does not take this message, however often it is offered; ``sentence`` is for its person."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("not to be taken")
+        self.sentence = sentence
+
+
 class Taking:
     """Hands the messages of one door over, and counts what became of them."""
 
     def __init__(self, metrics: Metrics, *, door: str, submit_seconds: float = 3.5) -> None:
         """Args: ``door`` is a label for metrics; WeCom waits for 5 seconds."""
-        self._outcome = {name: metrics.messages.labels(door, name) for name in ("taken", "not_taken", "id_reused")}
+        self._outcome = {
+            name: metrics.messages.labels(door, name) for name in ("taken", "not_taken", "id_reused", "unfit")
+        }
         self._submit_seconds = submit_seconds
 
     async def take(self, submit: Submit, incoming: Incoming) -> None:
@@ -36,6 +46,7 @@ class Taking:
 
         Raises:
             Rejected: it does not; WeCom has to come again.
+            Unfit: it never will.
         """
         try:
             async with asyncio.timeout(self._submit_seconds):
@@ -44,6 +55,10 @@ class Taking:
             # The id is taken by another message, and will be next time: repeating cannot help.
             log.warning("message_id_reused", conversation=incoming.conversation, turn=reused.metadata.get("turn", ""))
             self._outcome["id_reused"].inc()
+        except InvalidRequest as error:
+            self._outcome["unfit"].inc()
+            log.warning("message_unfit", request_id=incoming.request_id, why=error.reason or error.code.name)
+            raise Unfit(sentence(error.reason)) from None
         except WeConverseError as error:
             self._outcome["not_taken"].inc()
             log.warning("message_not_taken", request_id=incoming.request_id, why=error.reason or error.code.name)

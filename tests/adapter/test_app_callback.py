@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -16,9 +17,9 @@ from adapter.callbacks.gate import Gate
 from adapter.callbacks.listening import listening
 from adapter.crypto import Envelope
 from adapter.metrics import Metrics
-from adapter.translate import Incoming
-from adapter.wire import AppMessage, envelope_xml, message_xml
-from weconverse import Overloaded, RequestIdReused, Unavailable, WeConverseError
+from adapter.translate import UNREACHABLE, Incoming
+from adapter.wire import AppMessage, envelope_xml, message_xml, parse_message
+from weconverse import InputTooLong, Overloaded, RequestIdReused, Unavailable, WeConverseError
 
 CORP = "ww1436e0e65a779aee"
 KEY = "6qkdMrq68nTKduznJYO1A37W2oEgpkMUvkttRToqhUt"
@@ -32,6 +33,7 @@ class Service:
         self.taken: list[Incoming] = []
         self.error: WeConverseError | None = None
         self.late = False
+        self.told: list[tuple[str, str]] = []
         self.asked = asyncio.Event()
 
     async def submit(self, incoming: Incoming, seconds: float) -> None:
@@ -41,6 +43,9 @@ class Service:
         if self.error is not None:
             raise self.error
         self.taken.append(incoming)
+
+    async def tell(self, person: str, sentence: str) -> None:
+        self.told.append((person, sentence))
 
 
 class Port:
@@ -75,7 +80,8 @@ async def port(
     service, registry = Service(), CollectorRegistry()
     metrics = Metrics(registry)
     gate = Gate(metrics, body_seconds=body_seconds)
-    door = AppDoor({"assistant": AppAccount(ENVELOPE, service.submit)}, gate, metrics, submit_seconds=submit_seconds)
+    account = AppAccount(ENVELOPE, service.submit, "1000002", service.tell)
+    door = AppDoor({"assistant": account}, gate, metrics, submit_seconds=submit_seconds)
     application = web.Application(client_max_size=64 * 1024)
     application.add_routes(door.routes())
     limits = {"keepalive_seconds": 0.3, "drain_seconds": 1.0, "max_connections": max_connections}
@@ -204,6 +210,53 @@ async def test_a_late_service_is_not_waited_for() -> None:
         began = time.monotonic()
         assert await callback.post(*sealed(text_message())) == (503, b"")
         assert time.monotonic() - began < 2.0
+
+
+def said(answer: tuple[int, bytes]) -> str:
+    """What a passive reply says."""
+    status, body = answer
+    assert status == 200
+    outer = parse_message(body).fields
+    opened = ENVELOPE.open(*(outer[name] for name in ("MsgSignature", "TimeStamp", "Nonce", "Encrypt")))
+    return parse_message(opened).content
+
+
+async def test_what_the_service_will_never_take_is_answered_at_once() -> None:
+    async with port() as callback:
+        callback.service.error = InputTooLong("too long")
+        assert said(await callback.post(*sealed(text_message()))) == "您的消息太长了，请精简或分成几条再发。"
+
+
+async def test_a_person_hears_when_wecom_will_not_come_again() -> None:
+    touched = event_message("template_card_event", {"EventKey": "我要退款", "TaskId": "t"})
+    picture = msgspec.structs.replace(text_message("8"), msg_type="image", fields={"MediaId": "m"})
+    async with port(submit_seconds=0.05) as callback:
+        callback.service.error = Unavailable("gone")
+        deliveries = [await callback.post(*sealed(text_message())) for _ in range(3)]
+        assert deliveries[:2] == [(503, b"")] * 2
+        assert said(deliveries[2]) == UNREACHABLE
+        # A card stays as it is, and can be touched again.
+        assert [await callback.post(*sealed(touched)) for _ in range(3)] == [(503, b"")] * 2 + [(200, b"")]
+        assert callback.service.told == [("zhangwei", UNREACHABLE)]
+        # What has files is offered to the service beyond that.
+        assert [await callback.post(*sealed(picture)) for _ in range(3)] == [(503, b"")] * 3
+
+
+def event_message(event: str, fields: dict[str, str]) -> AppMessage:
+    rest = dict(fields)
+    return msgspec.structs.replace(
+        text_message("", ""), msg_type="event", event=event, event_key=rest.pop("EventKey", ""), fields=rest
+    )
+
+
+async def test_what_was_said_to_another_application_is_refused() -> None:
+    async with port() as callback:
+        other = msgspec.structs.replace(text_message(), agent_id="1000003")
+        assert await callback.post(*sealed(other)) == (403, b"")
+        assert (callback.rejected("agent"), callback.service.taken) == (1, [])
+        # What the platform says of its own accord may name another one: an approval names its own.
+        notice = msgspec.structs.replace(event_message("sys_approval_change", {}), from_user="sys", agent_id="3010040")
+        assert await callback.post(*sealed(notice)) == (200, b"")
 
 
 async def test_a_reused_message_id_is_acknowledged() -> None:

@@ -179,6 +179,9 @@ async def test_who_may_not_use_it_is_told_so_at_once() -> None:
         assert (await seen(sim, 2))[1] == "请联系管理员。"
         sim.touch_card("lina", card, "我要退款")
         await sim.wait_for(lambda: card.content is not None and card.content["replaced"] == "没有权限")
+        # No text is taken in answer to this event, so it is a message of its own.
+        sim.send_event("lina", "location_select", {"SendLocationInfo.Label": "大街"})
+        assert (await seen(sim, 3))[2] == "请联系管理员。"
         sim.touch_menu("zhangwei", "请假")
         assert await seen(sim, 1, "zhangwei") == ["echo 我想请假"]
 

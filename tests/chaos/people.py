@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from adapter.text.render import MERGED
+from adapter.translate import UNREACHABLE
 from simulator.app import Simulator
 
 _TOKEN = re.compile(r"编号(\w+)-(\d{5})号")
@@ -70,8 +71,14 @@ class Writer:
             return
         msg_id = await sim.write_to_app(self._person, f"请复述 {token}")
         outcome = await sim.wait_for(lambda: _outcome(sim, msg_id), 120)
-        if outcome == "acknowledged":
+        if outcome == "acknowledged" and not self._told_to_write_again(msg_id):
             self.owed[token] = msg_id
+
+    def _told_to_write_again(self, msg_id: str) -> bool:
+        return any(
+            bubble.answers == msg_id and bubble.text == UNREACHABLE
+            for bubble in self._simulator.replies(self._person, self._door)
+        )
 
     def _open(self) -> int:
         answered = {found.group(0) for bubble in self._simulator.replies(self._person, self._door)
@@ -93,8 +100,8 @@ class Writer:
             tokens = {found.group(0): int(found.group(2)) for found in _TOKEN.finditer(bubble.text)}
             if not bubble.finished:
                 tally.unfinished.append(f"{self._person} {self._door}: {bubble.text!r}")
-            if bubble.text == MERGED:
-                continue  # a bubble that was open when the person wrote on
+            if bubble.text in (MERGED, UNREACHABLE):
+                continue  # a bubble that was open when the person wrote on; what asks to write again
             tally.shared += len(tokens) > 1
             if not tokens:
                 tally.strange.append(f"{self._person} {self._door}: {bubble.text!r}")
