@@ -38,6 +38,8 @@ SENT_SEPARATELY: Final = "（回答用时较长，请看另发的完整消息。
 """In a bubble that WeCom asks for after its answer went another way."""
 NOT_SURE: Final = "服务暂时没有响应，请稍候…"
 """In a bubble for a message of which nobody knows whether the service has it, and while the service is away."""
+STILL_AWAY: Final = "服务暂时没有响应。如果稍后没有收到回答，请再发一次。"
+"""Ends such a bubble before WeCom does: an answer that is owed comes as a message."""
 UNKNOWN: Final = "抱歉，您的消息没有处理成功，请再发一次。"
 """Ends a bubble whose turn the service does not know, or does not know any more."""
 

@@ -48,7 +48,8 @@ class Asked:
     async def poll(self, age: float) -> tuple[bool, str]:
         """Whether the bubble is finished, and what it says."""
         self.now = self.turn.create_time.ToNanoseconds() / 1e9 + age
-        sealed = _envelope().seal(msgspec.json.encode(_body(fetched.stream_id(self.turn.name, 0))), str(_now()), "n")
+        body = _body(fetched.stream_id(self.turn.name, self.turn.create_time.seconds))
+        sealed = _envelope().seal(msgspec.json.encode(body), str(_now()), "n")
         query = {"msg_signature": sealed.msg_signature, "timestamp": sealed.timestamp, "nonce": sealed.nonce}
         async with self.wecom.post("/wecom/bot/helper", params=query, json={"encrypt": sealed.encrypted}) as answer:
             said = await answer.json(content_type=None)
@@ -162,6 +163,12 @@ async def test_a_service_that_is_away_ends_no_bubble_and_no_polls() -> None:
         fake.fail_next(CallerUnknown("who are you"), method="GetTurn")
         assert await scene.poll(1.0) == (False, fetched.NOT_SURE)
         assert await scene.poll(2.0) == (True, "答案")
+
+
+async def test_a_service_that_stays_away_leaves_a_word_before_wecom_ends_the_bubble() -> None:
+    async with asked() as (scene, fake):
+        fake.fail_next(CallerUnknown("who are you"), method="GetTurn")
+        assert await scene.poll(TIMING.close + 1) == (True, fetched.STILL_AWAY)
 
 
 async def test_polls_leave_the_message_at_the_service() -> None:
