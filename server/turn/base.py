@@ -155,7 +155,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """How a delivery went: ``outcome`` is progress, delivered, retry or undeliverable."""
+    """How a delivery went: ``outcome`` is progress, delivered, retry, waiting or undeliverable."""
 
     name: TurnName
     outcome: str

@@ -22,6 +22,7 @@ from server.errors import (
 )
 from server.settings import TurnSettings
 from server.store.base import Accepted, StoredTurn, TurnStore
+from server.turn.accepting import Accepting
 from server.turn.admission import Admission
 from server.turn.assistants import Assistants
 from server.turn.deliveries import Deliveries
@@ -67,7 +68,7 @@ class Debts:
         self._merging = merging
         self._door = door
         self._clock = clock
-        self._accepting: set[asyncio.Task[Turn]] = set()
+        self._accepting = Accepting()
         self._left = asyncio.Event()
         runner.on_owed_ended = lambda live: deliveries.ended(live.turn)
         runner.on_owed_left = lambda live: self._left.set()
@@ -87,10 +88,7 @@ class Debts:
             return live.snapshot()
         if live is not None and not live.turn.state.ended:
             raise RequestIdReused(str(ask.name))  # it runs for a caller, who will have its answer
-        task = asyncio.create_task(self._take_on(ask, owed, budget))
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
-        return await asyncio.shield(task)
+        return await self._accepting.run(self._take_on(ask, owed, budget))
 
     async def _take_on(self, ask: Ask, owed: Owed, budget: Budget | None) -> Turn:
         self._assistants.check(ask)
@@ -220,9 +218,9 @@ class Debts:
             else:
                 _log.info("debts_swept", unsettled=count)
 
-    async def aclose(self) -> None:
-        """Waits until what is being accepted is on disk or refused."""
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+    async def aclose(self, seconds: float) -> None:
+        """As :meth:`server.turn.accepting.Accepting.aclose`."""
+        await self._accepting.aclose(seconds)
 
 
 def _revive(stored: StoredTurn, *, claimed: bool) -> LiveTurn:

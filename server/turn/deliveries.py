@@ -49,6 +49,10 @@ class Debt(msgspec.Struct, eq=False):
     """How large that is; else 0."""
     offered_to: "InstanceAttachment | None" = None
     timer: asyncio.TimerHandle | None = None
+    waits: bool = False
+    """Whether it is put off until the person writes. A new process does not know, and keeps the time only."""
+    last_in_line: int = 0
+    """The sequence of the last turn of its line when it was offered."""
     settled: bool = False
 
 
@@ -214,22 +218,25 @@ class Deliveries:
             debt.progress = report.progress
             await self._store.record_report(DeliveryReport(report.name, "progress", report.progress))
             self._observer.delivery_reported("progress")
-        elif report.outcome == "retry" and debt.retries < self._settings.max_retries:
+        elif report.outcome == "waiting" or (
+            report.outcome == "retry" and debt.retries < self._settings.max_retries
+        ):
             await self._put_off(debt, report)
         else:
             outcome = "undeliverable" if report.outcome == "retry" else report.outcome
             await self._conclude(debt, outcome, report.progress, report.detail)
 
     async def _put_off(self, debt: Debt, report: Report) -> None:
-        debt.retries += 1
+        debt.waits = report.outcome == "waiting"
+        debt.retries += not debt.waits
         debt.progress = report.progress or debt.progress
         debt.deliver_after = self._clock() + report.retry_delay
         await self._store.record_report(
             DeliveryReport(
-                debt.name, "retry", report.progress or None, debt.deliver_after, report.detail, self._clock()
+                debt.name, report.outcome, report.progress or None, debt.deliver_after, report.detail, self._clock()
             )
         )
-        self._observer.delivery_reported("retry")
+        self._observer.delivery_reported(report.outcome)
         if debt.offered_to is not None:
             self._account(debt.account).take_back(debt)
 
@@ -324,6 +331,8 @@ class _Account:
         line.append(debt)
         if line[0] is debt:
             self.became_ready(debt)
+        elif line[0].waits:
+            self._due(line[0])
 
     def became_ready(self, debt: Debt) -> None:
         """Queues a debt for an offer, if it is the first of its line, free, and due."""
@@ -339,8 +348,9 @@ class _Account:
         self._hand_out()
 
     def _due(self, debt: Debt) -> None:
-        debt.timer = None
-        debt.deliver_after = 0.0
+        if debt.timer is not None:
+            debt.timer.cancel()
+        debt.timer, debt.deliver_after, debt.waits = None, 0.0, False
         self.became_ready(debt)
 
     def take_back(self, debt: Debt) -> None:
@@ -348,6 +358,9 @@ class _Account:
         if debt.offered_to is not None:
             debt.offered_to.open.discard(debt)
             debt.offered_to = None
+        if debt.waits and self._lines[debt.name.conversation][-1].sequence > debt.last_in_line:
+            # The person wrote while it was said that it waits for that.
+            debt.deliver_after, debt.waits = 0.0, False
         self.became_ready(debt)
         self._hand_out()
 
@@ -378,6 +391,7 @@ class _Account:
                     break
                 queue.popleft()
                 debt.offered_to = instance
+                debt.last_in_line = self._lines[debt.name.conversation][-1].sequence
                 instance.open.add(debt)
                 instance.tell(debt)
 

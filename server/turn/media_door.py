@@ -68,7 +68,7 @@ class MediaDoor:
             return ask
         ask = await self.sealed(ask)
         own = Budget(_LONGEST_SECONDS) if budget is None else budget.part(_LONGEST_SECONDS, keep=_END_SECONDS)
-        read = await self._reader.read(ask.input, own, self._max_characters)
+        read = await self._reader.read(ask.input, own, self._max_characters, ask.name.conversation)
         return msgspec.structs.replace(ask, input=read)
 
     async def bare(self, ask: Ask) -> Ask:

@@ -4,7 +4,6 @@ A push is a turn that nobody asked for: it has an end from the beginning, so it 
 once, and from then on it is a debt like any other (``deliveries.py``).
 """
 
-import asyncio
 import hashlib
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ from server.filter.entries import Direction
 from server.logged_names import logged_name
 from server.settings import DeliverySettings
 from server.store.base import StoredTurn
+from server.turn.accepting import Accepting
 from server.turn.admission import Admission
 from server.turn.assistants import Assistants
 from server.turn.debts import Debts
@@ -68,7 +68,7 @@ class Pushes:
         self._debts = debts
         self._deliveries = deliveries
         self._clock = clock
-        self._accepting: set[asyncio.Task[Turn]] = set()
+        self._accepting = Accepting()
         self._coming: Counter[str] = Counter()
         self._coming_bytes: Counter[str] = Counter()
 
@@ -77,14 +77,11 @@ class Pushes:
 
         A caller that gives up halfway changes nothing, as with :meth:`server.turn.debts.Debts.submit`.
         """
-        task = asyncio.create_task(self._take_on(push, budget))
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
-        return await asyncio.shield(task)
+        return await self._accepting.run(self._take_on(push, budget))
 
-    async def aclose(self) -> None:
-        """Waits until what is being accepted is on disk or refused."""
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+    async def aclose(self, seconds: float) -> None:
+        """As :meth:`server.turn.accepting.Accepting.aclose`."""
+        await self._accepting.aclose(seconds)
 
     async def _take_on(self, push: Push, budget: Budget) -> Turn:
         name = TurnName(push_conversation(push.account, push.recipient), push.request_id)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -23,6 +24,9 @@ from server.turn.turns import Turns
 from server.turn.upkeep import Upkeep
 
 _log = structlog.get_logger()
+
+_LAST_WRITES_SECONDS: Final = 1.0
+"""What a write may still take when everything closes at once."""
 
 
 class TurnRoom:
@@ -97,11 +101,17 @@ class TurnRoom:
         self._admission.close()
 
     async def drain(self, seconds: float) -> None:
-        """Lets running turns finish for up to ``seconds``; owed ones that do not finish stay owed on disk."""
+        """Lets what runs and what is being taken on finish, for up to ``seconds`` together.
+
+        Owed turns that do not finish stay owed on disk.
+        """
         self.refuse_new()
-        await self._debts.aclose()
-        await self.pushes.aclose()
-        await self._runner.drain(seconds)
+        began = time.monotonic()
+        await self._end_accepting(seconds)
+        await self._runner.drain(max(0.0, seconds - (time.monotonic() - began)))
+
+    async def _end_accepting(self, seconds: float) -> None:
+        await asyncio.gather(self._debts.aclose(seconds), self.pushes.aclose(seconds))
 
     async def aclose(self) -> None:
         """Stops everything that is left. Instances are sent away; what they had open stays owed."""
@@ -110,7 +120,6 @@ class TurnRoom:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._debts.aclose()
-        await self.pushes.aclose()
+        await self._end_accepting(_LAST_WRITES_SECONDS)
         await self._runner.aclose()
         await self._shared.aclose()

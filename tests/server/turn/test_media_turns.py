@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from server.budget import Budget
-from server.domain import Ask, Content, FinishReason, MediaPart, Missing, Part, TextPart, TurnState, digest
-from server.errors import MediaNotSupported, RequestIdReused
+from server.domain import Ask, Content, FinishReason, MediaPart, Missing, Part, TextPart, TurnName, TurnState, digest
+from server.errors import MediaNotSupported, RequestIdReused, ResourceNotFound, ShuttingDown
 from server.filter.pii.guard import PiiGuard
 from server.llm.base import Image
 from server.settings import AssistantSettings, PiiSettings, Settings, TextSettings, TurnSettings
@@ -44,7 +44,7 @@ class Reader:
         if not waits:
             self.go.set()
 
-    async def read(self, content: Content, budget: Budget, max_characters: int) -> Content:
+    async def read(self, content: Content, budget: Budget, max_characters: int, whose: str) -> Content:
         self.count += 1
         self.rooms.append(max_characters)
         self.seconds.append(budget.remaining())
@@ -238,6 +238,21 @@ async def test_a_caller_that_gives_up_finds_what_was_read_meanwhile(open_room: O
         reader.go.set()
         assert (await room.turns.submit(file("a", "m1"), owed())).input.text == "【文件】\na"
     assert reader.count == 1
+
+
+async def test_a_file_that_is_read_for_too_long_holds_up_no_end(open_room: Open) -> None:
+    reader = Reader(waits=True)
+    async with open_room(media=reader) as room:
+        calls = [asyncio.create_task(room.turns.submit(file("a", "m1"), owed())) for _ in range(2)]
+        await until(lambda: reader.count == 1)
+        async with asyncio.timeout(2):
+            await room.drain(0.05)
+        for call in calls:
+            with pytest.raises(ShuttingDown):
+                await call
+        with pytest.raises(ResourceNotFound):
+            await room.turns.get(TurnName("c", "m1"))
+        assert len(room.deliveries) == 0
 
 
 async def test_the_same_call_twice_is_one_turn_also_of_a_file(open_room: Open, model: PlayedModel) -> None:

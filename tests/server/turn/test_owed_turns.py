@@ -190,6 +190,31 @@ async def test_after_too_many_retries_a_turn_is_undeliverable_and_can_be_replaye
         assert delivery.ended_turn.reply.startswith("echo")
 
 
+async def test_a_turn_that_waits_for_its_person_is_offered_when_they_write(
+    open_room,  # type: ignore[no-untyped-def]  # a fixture
+) -> None:
+    first, second, third = (ask(text, request_id=f"m{text}") for text in "123")
+    async with open_room(Settings(delivery=DeliverySettings(max_retries=0))) as room:
+        await room.turns.submit(first, owed())
+        async with room.deliveries.attach(hello(ended_only=True)) as instance:
+            for attempt, later in enumerate((second, third), start=1):
+                delivery = await next_delivery(instance)
+                assert (delivery.name, delivery.attempt) == (first.name, attempt)
+                await report(instance, first.name, "waiting", retry_delay=3600.0, progress=b"sent")
+                await room.turns.submit(later, owed())
+            delivery = await next_delivery(instance)
+            assert (delivery.name, delivery.attempt, delivery.progress) == (first.name, 3, b"sent")
+            # They write while it is being said that it waits for that.
+            await room.turns.submit(ask("4", request_id="m4"), owed())
+            await report(instance, first.name, "waiting", retry_delay=3600.0)
+            assert (await next_delivery(instance)).attempt == 4
+            # Whatever happens, it is looked at again; and none of this is a failure.
+            await report(instance, first.name, "waiting", retry_delay=0.01)
+            assert (await next_delivery(instance)).attempt == 5
+            await report(instance, first.name)
+            assert (await next_delivery(instance)).name == second.name
+
+
 async def test_a_turn_that_was_running_at_the_death_runs_again_and_is_offered(
     open_room,  # type: ignore[no-untyped-def]  # a fixture
     model: PlayedModel,
