@@ -1,6 +1,7 @@
 """The robot of a group: what a push becomes, at which pace, through which accidents."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from adapter.app import running
 from adapter.backoff import Backoff
@@ -174,13 +175,19 @@ async def test_a_repeated_push_is_sent_once() -> None:
 
 
 @pytest.mark.parametrize("fault", ["rest_cut_before", "rest_busy", "rest_5xx", "rest_limited"])
-async def test_each_push_is_sent_once_through_accidents(fault: str) -> None:
+async def test_each_push_is_sent_once_through_accidents(
+    fault: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
     async with stage(faults={fault: Switch(count=2)}) as scene:
         for number in range(4):
             await scene.push(f"第{number}条")
         await scene.all_delivered()
         assert scene.texts() == [f"第{number}条" for number in range(4)]
         assert scene.sim.faults.struck[fault] == 2
+        said = [caplog.text, *capsys.readouterr(), generate_latest(scene.registry).decode()]
+        assert 'sends_total{door="robot"' in said[-1]
+        assert not [text for text in said if KEY in text]
 
 
 async def test_a_lost_answer_may_double_one_message_and_is_counted() -> None:
