@@ -898,7 +898,7 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     processes: Annotated[
         int,
         Meta(
-            description="Files read at a time; others wait, and conversations take turns. Each takes at most 64 MiB, for a fraction of a second.",
+            description="Files read at a time; others wait, and conversations take turns. Each takes at most 80 MiB, for a fraction of a second.",
             ge=1,
             le=64,
         ),

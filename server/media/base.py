@@ -12,7 +12,7 @@ MediaKind = Literal["document", "picture", "recording", "other"]
 class MediaReader(Protocol):
     """Turns the media of a message into what models read."""
 
-    async def read(self, content: Content, budget: Budget, max_characters: int) -> Content:
+    async def read(self, content: Content, budget: Budget, max_characters: int, whose: str) -> Content:
         """The message as it is answered and kept: small, whatever was sent.
 
         A document becomes text with its name above it, a recording what was said in it, a
@@ -23,6 +23,7 @@ class MediaReader(Protocol):
             content: with at least one part that has bytes.
             budget: how long it may take; what is not read by then was too slow.
             max_characters: of all text of the message together, what was typed included.
+            whose: the message is: where many are read, those of one conversation wait for each other first.
 
         Raises:
             asyncio.CancelledError: and nothing else.

@@ -17,7 +17,7 @@ class Job(msgspec.Struct, frozen=True):
 
     kind: Literal["document", "picture", "recording"]
     extension: str = ""
-    """Of its name, in lower case; empty for none."""
+    """Of its name, in lower case; empty for none. Of a recording, that of its bytes."""
     max_characters: int = 0
     """Of a document's text."""
     edge: int = 0
@@ -27,7 +27,7 @@ class Job(msgspec.Struct, frozen=True):
     max_picture_bytes: int = 0
     max_recording_seconds: int = 0
     memory_bytes: int = 0
-    """What reading may take beside the program itself."""
+    """What the process may have in memory, the program that reads included."""
     processor_seconds: int = 0
 
 

@@ -5,13 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 from xml.parsers import expat
+from xml.parsers.expat import errors
 
 from server.media.job import CannotRead
+
+WORKBOOK: Final = "xl/workbook.xml"
+"""What tells a workbook. It stands here because its reader takes long to load."""
 
 MAX_ENTRIES: Final = 10_000
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Those that can be unpacked piece by piece. Office uses no others."""
 
+_NO_MEMORY: Final = errors.codes[errors.XML_ERROR_NO_MEMORY]
 _ENCRYPTED: Final = 0x1
 _PIECE_BYTES: Final = 64 << 10
 MAX_DEPTH: Final = 256
@@ -70,8 +75,8 @@ def parse(archive: zipfile.ZipFile, name: str, max_bytes: int, reader: "XmlReade
             while piece := entry.read(_PIECE_BYTES):
                 parser.Parse(piece)
         parser.Parse(b"", True)
-    except expat.ExpatError:
-        raise CannotRead("damaged") from None
+    except expat.ExpatError as error:
+        raise CannotRead("too_large" if error.code == _NO_MEMORY else "damaged") from None
     return True
 
 

@@ -23,6 +23,9 @@ million points in colour. A quarter of it is needed beside it for shrinking."""
 _BYTES_PER_POINT: Final = {"L": 1, "1": 5, "P": 5}
 """Other modes have four, whatever their bands. Those that are converted first have one of their own beside them."""
 
+_WEBP_BYTES_PER_POINT: Final = 20
+"""Its decoder has two pictures of its own, to draw films, and hands over a copy."""
+
 _PROGRESSIVE_BYTES_PER_POINT: Final = 3
 """What a JPEG that comes in passes takes until the last of them, whatever it is shrunk to."""
 
@@ -60,7 +63,8 @@ def read_picture(file: BinaryIO, size: int, *, edge: int, quality: int, max_byte
     if not passed:
         factor = _factor(scale)
         image.draft("RGB", (image.width // factor, image.height // factor))
-    if image.width * image.height * _BYTES_PER_POINT.get(image.mode, 4) > _MAX_DECODED_BYTES:
+    bytes_per_point = _WEBP_BYTES_PER_POINT if known == "WEBP" else _BYTES_PER_POINT.get(image.mode, 4)
+    if image.width * image.height * bytes_per_point > _MAX_DECODED_BYTES:
         raise CannotRead("too_large")
     image.load()
     if passed and not image.getexif() and _PERSONAL.isdisjoint(image.info):

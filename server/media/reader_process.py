@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,7 +15,8 @@ import structlog
 
 import server
 from server.budget import Budget
-from server.media.job import MAX_ANSWER_BYTES, Job, Outcome, Unread
+from server.media.job import MAX_ANSWER_BYTES, Job, Outcome, Problem, Unread
+from server.media.places import Places
 
 _log = structlog.get_logger(__name__)
 
@@ -25,6 +26,13 @@ _ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 """Nothing of this program's own environment, where keys may be."""
 
 _decode = msgspec.msgpack.Decoder(Outcome).decode
+
+_DEATHS: Final[Mapping[int, Problem]] = {
+    -signal.SIGXCPU: "too_slow",
+    -signal.SIGABRT: "too_large",
+}
+"""What a signal says that ended a process. Libraries that cannot bear to be out of memory abort; whatever else kills
+one is a defect that the file has found."""
 
 
 def command_of(job: Job) -> tuple[str, ...]:
@@ -37,16 +45,21 @@ class ReaderProcesses:
 
     def __init__(self, places: int) -> None:
         """Args: processes at a time; further files wait their turn."""
-        self._places = asyncio.Semaphore(places)
+        self._places = Places(places)
 
-    async def read(self, job: Job, data: bytes, budget: Budget) -> Outcome:
+    async def read(self, job: Job, data: bytes, budget: Budget, *, whose: str, seconds: float) -> Outcome:
         """What became of a file; a process that dies over it found it damaged.
 
         The process is gone when this returns or raises, whatever happened.
+
+        Args:
+            whose: the file is. Files of many people take turns.
+            seconds: that reading may take, of the budget; waiting for a process is not part of them, because
+                what others have sent says nothing about this file.
         """
         try:
-            async with asyncio.timeout(budget.remaining()):
-                async with self._places:
+            async with asyncio.timeout(budget.remaining()), self._places.one(whose):
+                async with asyncio.timeout(budget.within(seconds)):
                     with await asyncio.to_thread(_file_of, data) as file:
                         return await _answer(job, file)
         except TimeoutError:
@@ -57,20 +70,20 @@ class ReaderProcesses:
             return Unread("too_slow")
 
 
+def outcome_of(answer: bytes, status: int) -> Outcome:
+    """What a process said, or what its end says if it died before; ``status`` as :mod:`asyncio` has it."""
+    try:
+        outcome: Outcome = _decode(answer)
+    except msgspec.MsgspecError:
+        return Unread(_DEATHS.get(status, "damaged"))
+    return outcome
+
+
 async def _answer(job: Job, file: BinaryIO) -> Outcome:
     async with _running(job, file) as process:
         assert process.stdout is not None
         answer = await _bounded(process.stdout)
-        await process.wait()
-    try:
-        outcome: Outcome = _decode(answer)
-    except msgspec.MsgspecError:
-        if process.returncode == -signal.SIGXCPU:
-            return Unread("too_slow")
-        # It died before it could say anything: out of memory where a library does not bear that, or
-        # over a defect of the library.
-        return Unread("damaged")
-    return outcome
+        return outcome_of(answer, await process.wait())
 
 
 @asynccontextmanager

@@ -10,9 +10,8 @@ from openpyxl.xml.constants import SHARED_STRINGS
 from server.media.bounded_text import BoundedText
 from server.media.job import CannotRead
 from server.media.markdown_table import MAX_COLUMNS, MarkdownTable
-from server.media.packed import XmlReader, check_entry, parse
+from server.media.packed import WORKBOOK, XmlReader, check_entry, parse
 
-WORKBOOK: Final = "xl/workbook.xml"
 _STRINGS: Final = "xl/sharedStrings.xml"
 _MAX_ROWS: Final = 20_000
 """Rows of a sheet that are looked at, empty ones included."""

@@ -28,6 +28,12 @@ _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _LOCKED: Final = "EncryptedPackage".encode("utf-16-le")
 _OPEN_FILES: Final = 64
 
+_LEAST_BYTES: Final = 24 << 20
+"""Left for reading, however large the program is."""
+
+_MARGIN_BYTES: Final = 4 << 20
+"""Of the program, which are only loaded when they are used."""
+
 
 def main() -> None:
     """Does one job."""
@@ -63,12 +69,10 @@ def _read(job: Job, file: BinaryIO) -> Outcome:
                 max_bytes=job.max_picture_bytes,
             )
         case "recording":
-            import av  # noqa: F401 - before the memory is bounded
-
             from server.media.recording import read_recording
 
             _bound_memory(job)
-            return read_recording(file, job.max_recording_seconds)
+            return read_recording(file, job.extension, job.max_recording_seconds)
 
 
 # --- documents -------------------------------------------------------------------------------
@@ -106,17 +110,23 @@ def _pdf(job: Job, file: BinaryIO, text: BoundedText) -> None:
 
 
 def _office(job: Job, file: BinaryIO, text: BoundedText) -> None:
-    from server.media import packed, slides, word_document, workbook
+    from server.media import packed, slides, word_document
 
     _bound_memory(job)
     with packed.opened(file) as archive:
         names = frozenset(archive.namelist())
         if word_document.DOCUMENT in names:
+            _bound_memory(job)
             word_document.read_word(archive, text)
-        elif workbook.WORKBOOK in names:
-            workbook.read_workbook(archive, file, text)
         elif slides.PRESENTATION in names:
+            _bound_memory(job)
             slides.read_slides(archive, text)
+        elif packed.WORKBOOK in names:
+            # Half of what it takes to start, and only workbooks need it.
+            from server.media import workbook
+
+            _bound_memory(job)
+            workbook.read_workbook(archive, file, text)
         else:
             raise CannotRead("unsupported")
 
@@ -137,19 +147,25 @@ def _bound(job: Job) -> None:
 
 
 def _bound_memory(job: Job) -> None:
-    """Allows so much memory beside what the loaded program has already."""
-    own = re.search(r"^VmData:\s+(\d+) kB", _status(), re.MULTILINE)
-    if own is None:
+    """Allows the program, with all that it reads, so much memory. Again once more of it is loaded."""
+    status = _status()
+    if not status:
         return  # no Linux: the time remains bounded
-    most = int(own[1]) * 1024 + job.memory_bytes
+    left = job.memory_bytes - _MARGIN_BYTES - status["VmRSS"]
+    most = status["VmData"] + max(_LEAST_BYTES, left)
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    if allowed != resource.RLIM_INFINITY:
+        most = min(most, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _status() -> str:
+def _status() -> dict[str, int]:
+    """What the system says of this process, in bytes."""
     try:
-        return Path("/proc/self/status").read_text(encoding="ascii")
+        said = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
-        return ""
+        return {}
+    return {name: int(kibibytes) << 10 for name, kibibytes in re.findall(r"^(\w+):\s+(\d+) kB$", said, re.MULTILINE)}
 
 
 if __name__ == "__main__":
