@@ -7,9 +7,6 @@ from adapter.translate import Rated
 from weconverse import ConversationClient
 from weconverse.v1.conversation_pb2 import RateTurnRequest
 
-_SECONDS: Final = 3.5
-"""Less than WeCom waits where a rating is a callback."""
-
 _RATINGS: Final[Mapping[str, RateTurnRequest.Rating.ValueType]] = {
     "helpful": RateTurnRequest.HELPFUL,
     "unhelpful": RateTurnRequest.UNHELPFUL,
@@ -17,12 +14,12 @@ _RATINGS: Final[Mapping[str, RateTurnRequest.Rating.ValueType]] = {
 }
 
 
-def rating(client: ConversationClient) -> Callable[[Rated], Awaitable[None]]:
-    """Records a rating; the last one of a person wins. Raises :class:`weconverse.WeConverseError`."""
+def rating(client: ConversationClient, *, seconds: float = 10.0) -> Callable[[Rated], Awaitable[None]]:
+    """Records a rating within that time; the last one of a person wins. Raises :class:`weconverse.WeConverseError`."""
 
     async def rate(rated: Rated) -> None:
         await client.rate_turn(
-            rated.turn, _RATINGS[rated.kind], comment=rated.comment, rater=rated.rater, timeout=_SECONDS
+            rated.turn, _RATINGS[rated.kind], comment=rated.comment, rater=rated.rater, timeout=seconds
         )
 
     return rate

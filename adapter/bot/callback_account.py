@@ -104,7 +104,7 @@ def _bot(shared: Shared, name: str, bot: CallbackBotSettings) -> tuple[BotCallba
         Admission(access, Submission(shared.client, name, bot.assistant)),
         _Media(shared.media.of_bot(), access),
         greeting(shared.client, access),
-        rating(shared.client),
+        rating(shared.client, seconds=shared.settings.listen.submit_seconds),
         Settling(shared.client, courier, lease.settle),
         timing,
     )
