@@ -204,7 +204,6 @@ class BotCallbackDoor:
             _Refused: it does not, and will not.
         """
         until = asyncio.get_running_loop().time() + self._submit_seconds
-        whole = await account.media.fill(incoming, self._fetch_seconds)
 
         async def submit(incoming: Incoming, _seconds: float) -> None:
             try:
@@ -214,6 +213,7 @@ class BotCallbackDoor:
 
         try:
             async with asyncio.timeout_at(until):
+                whole = await account.media.fill(incoming, self._fetch_seconds)
                 await self._taking.take(submit, whole)
         except _Refused:
             self._messages.labels("bot_callback", "refused").inc()
