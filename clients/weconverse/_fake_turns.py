@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from weconverse._requests import duration, text_of
 from weconverse.errors import ERROR_DOMAIN, InternalError, TurnCancelled, WeConverseError
 from weconverse.v1.conversation_pb2 import (
+    Choice,
     Content,
     ConverseRequest,
     Part,
@@ -34,7 +35,16 @@ class HandOver:
     text: str
 
 
-Answer = str | Content | HandOver | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]
+@dataclass(frozen=True)
+class Offer:
+    """A scripted reply with short replies on offer, as guided flows give them."""
+
+    text: str
+    choices: Sequence[str | Choice]
+    """A plain text is shown as it is said."""
+
+
+Answer = str | Content | HandOver | Offer | WeConverseError | Sequence[Piece] | AsyncIterator[Piece]
 """A scripted reply. A text is streamed in deltas, and so are those of a content, whose files come at the end; an
 async iterator may wait for what a test decides."""
 
@@ -113,6 +123,7 @@ class FakeTurn:
         )
         self._text = ""
         self._whole: Content | None = None
+        self._choices: Sequence[Choice] = ()
         self._on_change = on_change
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -194,6 +205,9 @@ class FakeTurn:
             self.floor.handed_off = self.request.options.can_hand_off
             self._end(Turn.SUCCEEDED, reason=Turn.HANDED_OFF)
             return
+        if isinstance(answer, Offer):
+            self._choices = [Choice(label=one, text=one) if isinstance(one, str) else one for one in answer.choices]
+            answer = answer.text
         if isinstance(answer, Content):
             self._whole = answer
             answer = text_of(answer)
@@ -235,6 +249,8 @@ class FakeTurn:
             self.turn.error.CopyFrom(status_of(error))
         if error is None:
             self.turn.finish_reason = reason
+        if error is None:
+            self.turn.choices.extend(self._choices)
         if error is None and reason == Turn.STOP:
             self.turn.cache_outcome = Turn.MISS
             self.turn.model = "fake"

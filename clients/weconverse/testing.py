@@ -39,6 +39,7 @@ from weconverse._fake_turns import (
     FakeTurn,
     Floor,
     HandOver,
+    Offer,
     Piece,
     Script,
     answer_to,
@@ -86,7 +87,17 @@ from weconverse.v1.conversation_pb2_grpc import (
     add_ConversationServiceServicer_to_server,
 )
 
-__all__ = ["APOLOGY", "Answer", "FakeConversationService", "FakeService", "HandOver", "Piece", "RecordedCall", "Script"]
+__all__ = [
+    "APOLOGY",
+    "Answer",
+    "FakeConversationService",
+    "FakeService",
+    "HandOver",
+    "Offer",
+    "Piece",
+    "RecordedCall",
+    "Script",
+]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)

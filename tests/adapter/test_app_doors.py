@@ -29,8 +29,8 @@ from simulator.settings import AppSettings as SimulatedApp
 from simulator.settings import ListenSettings as SimulatorListen
 from simulator.settings import Settings as SimulatorSettings
 from weconverse import Content, ConversationClient, Part, Turn
-from weconverse.testing import FakeService, Script
-from weconverse.v1.conversation_pb2 import Media
+from weconverse.testing import FakeService, Offer, Script
+from weconverse.v1.conversation_pb2 import Choice, Media
 
 QUICK = Rules(callback_interval_seconds=0.02)
 ACCOUNT = "channels/wecom/accounts/assistant"
@@ -165,6 +165,30 @@ async def test_a_card_is_shown_touched_and_shows_the_choice() -> None:
         sim.touch_card("lina", card, "我要退款")
         assert (await seen(sim, 3))[2] == "echo 我要退款"
         await sim.wait_for(lambda: card.content is not None and card.content["replaced"] == "已选择：我要退款")
+
+
+async def test_short_replies_on_offer_are_touched_one_question_after_the_other() -> None:
+    def script(request: Any) -> Offer | str:
+        match request.input.parts[0].text:
+            case "退款":
+                return Offer("退款还是换货？", (Choice(label="退", text="我要退款"), "我要换货"))
+            case "我要退款":
+                return Offer("为什么？", ("坏了", "不想要了"))
+            case text:
+                return f"记下了：{text}"
+
+    async with stack(script) as (sim, fake):
+        await sim.write_to_app("lina", "退款")
+        words, first = await bubbles(sim, 2)
+        assert (words.text, first.look) == ("退款还是换货？", "card")
+        sim.touch_card("lina", first, "我要退款")
+        words, second = (await bubbles(sim, 4))[2:]
+        assert (words.text, second.look) == ("为什么？", "card")
+        await sim.wait_for(lambda: first.content is not None and first.content["replaced"] == "已选择：我要退款")
+        sim.touch_card("lina", second, "坏了")
+        assert (await seen(sim, 5))[4] == "记下了：坏了"
+        assert [turn.input.parts[0].text for turn in fake.turns()] == ["退款", "我要退款", "坏了"]
+        assert len({turn.name.rpartition("/turns/")[0] for turn in fake.turns()}) == 1
 
 
 async def test_who_may_not_use_it_is_told_so_at_once() -> None:

@@ -18,8 +18,8 @@ from simulator.rules import Rules
 from simulator.settings import ListenSettings
 from simulator.settings import Settings as SimulatorSettings
 from weconverse import ConversationClient, DeliveryResult, InputTooLong, Part, RateTurnRequest
-from weconverse.testing import FakeService, Script
-from weconverse.v1.conversation_pb2 import Content, ConverseRequest, Media
+from weconverse.testing import FakeService, Offer, Script
+from weconverse.v1.conversation_pb2 import Choice, Content, ConverseRequest, Media
 
 ACCOUNT = "channels/wecom/accounts/helper"
 CARD = {
@@ -99,6 +99,40 @@ async def test_a_touched_button_is_answered_and_shown_on_the_card(flat: bool) ->
         assert card.content["card"]["main_title"] == {"title": "已提交", "desc": "查询余额"}
         first, chosen = (turn for turn in fake.turns() if turn.name.startswith("conversations/wecom."))
         assert chosen.name.rpartition("/turns/")[0] == first.name.rpartition("/turns/")[0], "the person's own chat"
+
+
+def refund(request: ConverseRequest) -> Offer | str:
+    """A guided flow of two questions."""
+    match said(request.input):
+        case ["退款"]:
+            return Offer("退款还是换货？", (Choice(label="退", text="我要退款"), Choice(label="换", text="我要换货")))
+        case ["我要退款"]:
+            return Offer("为什么？", ("坏了", "不想要了"))
+        case answer:
+            return "记下了：" + " | ".join(answer)
+
+
+@pytest.mark.parametrize("chat", ["bot", "group"])
+async def test_short_replies_on_offer_are_touched_one_question_after_the_other(chat: str) -> None:
+    async with stack(refund) as (sim, fake):
+        await sim.write_to_bot("lina", "退款", **({"group": chat} if chat == "group" else {}))
+        assert (await answered(sim, 2, chat))[0] == "退款还是换货？"
+        first = finished(sim, chat)[1]
+        assert first.content is not None
+        assert [button["text"] for button in first.content["card"]["button_list"]] == ["退", "换"]
+        sim.touch_bot_card("lina", first, "我要退款")
+        second = (await answered(sim, 4 if chat == "bot" else 3, chat))[2]
+        if chat == "group":  # what answers a touch is of our own accord, and no card goes to a group so
+            assert second == "为什么？\n\n您可以直接回复：\n• 坏了\n• 不想要了"
+            await sim.write_to_bot("lina", "坏了", group=chat)
+        else:
+            assert second == "为什么？"
+            sim.touch_bot_card("lina", finished(sim, chat)[3], "坏了")
+        assert (await answered(sim, 5 if chat == "bot" else 4, chat))[-1] == "记下了：坏了"
+        shown = first.content["by"]["lina"] if chat == "group" else first.content
+        assert shown["card"]["main_title"]["desc"] == "我要退款"
+        assert len({turn.name.rpartition("/turns/")[0] for turn in fake.turns()}) == 1
+        assert not sim.journal.entries(Kind.REFUSED)
 
 
 async def test_a_choice_that_the_service_does_not_take_is_answered_with_a_sentence() -> None:

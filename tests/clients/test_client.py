@@ -34,9 +34,9 @@ from weconverse import (
     text_of,
     turn_name,
 )
-from weconverse.testing import FakeService, HandOver
+from weconverse.testing import FakeService, HandOver, Offer
 from weconverse.v1.channel_pb2 import PushRequest
-from weconverse.v1.conversation_pb2 import SubmitTurnRequest
+from weconverse.v1.conversation_pb2 import Choice, SubmitTurnRequest
 
 
 @pytest.fixture
@@ -383,6 +383,17 @@ async def test_a_scripted_hand_over(client: ConversationClient, fake: FakeServic
     assert (turn.finish_reason, text_of(turn.reply)) == (Turn.HANDED_OFF, "请稍候")
     state = (await client.get_conversation("c")).state
     assert state == (Conversation.HANDED_OFF if can else Conversation.ACTIVE)
+
+
+async def test_short_replies_on_offer_come_with_the_end(client: ConversationClient, fake: FakeService) -> None:
+    given = Choice(label="退", text="我要退款")
+    fake.answer({"退款": Offer("退款还是换货？", (given, "换货"))})
+    async with client.stream("c", "退款") as stream:
+        assert [event.delta.text async for event in stream if event.HasField("delta")]
+        turn = await stream.result()
+    assert (text_of(turn.reply), list(turn.choices)) == ("退款还是换货？", [given, Choice(label="换货", text="换货")])
+    assert await client.get_turn(turn.name) == turn
+    assert not (await client.converse("c", "换货")).choices
 
 
 async def test_a_message_is_pushed_once(client: ConversationClient, fake: FakeService) -> None:
