@@ -83,6 +83,7 @@ def plan(settings: Settings) -> Iterator[str]:
         yield f"callbacks from elsewhere: {'refused' if settings.sources.mode == 'enforce' else 'counted and named'}"
     for name, robot in settings.robots.items():
         yield f"robot {name}: {robot.messages_per_minute} messages a minute"
+    _client(settings.server)  # connects to nothing, but reads the files of certificates
     yield f"service: {settings.server.target}"
 
 
@@ -261,7 +262,8 @@ def _client(server: ServerSettings) -> ConversationClient:
     try:
         return ConversationClient(server.target, token=server.token.reveal() or None, credentials=credentials)
     except ValueError as error:
-        raise SettingsError("server.token", str(error)) from None
+        rule, _, in_code = str(error).removeprefix("token: ").partition("; ")
+        raise SettingsError("server.token", f"{rule}; set server.ca_file" if in_code else rule) from None
 
 
 def _file(field: str, path: str) -> bytes | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, field
@@ -112,7 +113,7 @@ class WeComSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     api_base: Annotated[
         str,
         Meta(
-            description="The address of the HTTP interface. A simulator, a proxy or a private deployment can stand here.",
+            description="The address of the HTTP interface, without `/cgi-bin`. A simulator, a proxy or a private deployment can stand here; proxies of the environment (`HTTPS_PROXY`) are not used.",
             pattern="^https?://",
         ),
     ] = "https://qyapi.weixin.qq.com"
@@ -305,12 +306,15 @@ class SourcesSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
 class AccessRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Some people, and the assistant that they get. The first rule that somebody is in counts."""
 
-    members: Annotated[tuple[str, ...], Meta(description="UserIDs; case does not count.")] = ()
+    members: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^\S+$")], ...], Meta(description="UserIDs; case does not count.")
+    ] = ()
     departments: Annotated[
-        tuple[int, ...], Meta(description="Ids of departments, everything below them included.")
+        tuple[Annotated[int, Meta(ge=1)], ...], Meta(description="Ids of departments, everything below them included.")
     ] = ()
     tags: Annotated[
-        tuple[int, ...], Meta(description="Ids of tags; a department that has the tag counts with all below it.")
+        tuple[Annotated[int, Meta(ge=1)], ...],
+        Meta(description="Ids of tags; a department that has the tag counts with all below it."),
     ] = ()
     everyone: Annotated[bool, Meta(description="Everybody; for the last rule.")] = False
     assistant: Annotated[
@@ -325,7 +329,7 @@ class AccessRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 class AppSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A self-built application. Its callback address ends in `/wecom/app/NAME`."""
 
-    corp_id: Annotated[str, Meta(description="The company's CorpID.", min_length=1)]
+    corp_id: Annotated[str, Meta(description="The company's CorpID.", pattern=r"^\S+$")]
     agent_id: Annotated[int, Meta(description="The application's AgentId.", ge=0)]
     secret: Annotated[Secret, Meta(description="The application's Secret, as `env:NAME` or `file:PATH`.")]
     token: Annotated[Secret, Meta(description="The Token of its callback, as `env:NAME` or `file:PATH`.")]
@@ -508,7 +512,7 @@ class RobotSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Customer service (微信客服) of one application. Its callback address ends in `/wecom/kf/NAME`."""
 
-    corp_id: Annotated[str, Meta(description="The company's CorpID.", min_length=1)]
+    corp_id: Annotated[str, Meta(description="The company's CorpID.", pattern=r"^\S+$")]
     secret: Annotated[
         Secret,
         Meta(
@@ -621,12 +625,17 @@ def check(settings: Settings) -> None:
         raise SettingsError(
             "apps", "nothing to do without an account; add [apps.NAME], [bots.NAME] or one of another kind"
         )
+    _check_base("wecom.api_base", settings.wecom.api_base)
+    _check_base("wecom.socket_base", settings.wecom.socket_base)
     _check_accounts(settings)
     _check_sources(settings)
     _check_media(settings.media)
+    known: dict[tuple[str, int], str] = {}
     for name, app in settings.apps.items():
         for key in ("secret", "token", "encoding_aes_key"):
             _given(getattr(app, key), f"apps.{name}.{key}")
+        if (twin := known.setdefault((app.corp_id, app.agent_id), name)) != name:
+            raise SettingsError(f"apps.{name}.agent_id", f"is also that of apps.{twin}; an application is one account")
         if app.customer_service and app.customer_service not in settings.kf:
             raise SettingsError(
                 f"apps.{name}.customer_service",
@@ -657,6 +666,18 @@ def check(settings: Settings) -> None:
         raise SettingsError("server.key_file", "belongs to certificate_file; give both or none")
     if settings.server.certificate_file and not settings.server.ca_file:
         raise SettingsError("server.ca_file", "is required for TLS; set it")
+
+
+def _check_base(field: str, address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username is not None:
+        raise SettingsError(field, "must be an address such as https://host:port, without a user, a query or a fragment")
+    if parts.path.rstrip("/").endswith("/cgi-bin"):
+        raise SettingsError(field, "must end before /cgi-bin, which is added; remove it")
 
 
 def _given(secret: Secret, field: str) -> None:

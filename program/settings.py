@@ -173,7 +173,7 @@ class _Reader:
 
     def _listed_structs(self, annotation: Any, value: Any, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise SettingsError(path, f"must be a list of tables, not {_named(value)}")
+            raise SettingsError(path, f"must be a list of tables, not {_named(value)}; begin each with [[{path}]]")
         _check_length(annotation, value, path)
         inner = _bare(get_args(_bare(annotation))[0])
         return tuple(self.struct(inner, item, f"{path}[{index}]") for index, item in enumerate(value))
@@ -276,9 +276,8 @@ def _join(path: str, key: str) -> str:
 
 
 def _named(value: Any) -> str:
-    return {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}.get(
-        type(value), type(value).__name__
-    )
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a table"}
+    return names.get(type(value), type(value).__name__)
 
 
 # --- showing ----------------------------------------------------------------------------

@@ -33,13 +33,17 @@ def network(text: str) -> Network:
     if "*" in octets:
         known = octets[: octets.index("*")]
         if len(octets) != 4 or not known or set(octets[len(known) :]) != {"*"}:
-            raise ValueError(f"{text!r} is not an address, a pattern such as 101.226.103.*, or CIDR")
+            raise ValueError(
+                f"{text!r} is not an address, a pattern such as 101.226.103.*, or CIDR with host bits of 0"
+            )
         octets = known + ["0"] * (4 - len(known))
         text = f"{'.'.join(octets)}/{8 * len(known)}"
     try:
         return _plain_network(ip_network(text))
     except ValueError:
-        raise ValueError(f"{text!r} is not an address, a pattern such as 101.226.103.*, or CIDR") from None
+        raise ValueError(
+            f"{text!r} is not an address, a pattern such as 101.226.103.*, or CIDR with host bits of 0"
+        ) from None
 
 
 def _plain_network(found: Network) -> Network:
