@@ -1,4 +1,4 @@
-"""A bot in callback mode behind a load balancer: no answer is lost or doubled, whichever process dies.
+"""A bot in callback mode behind a load balancer: no answer is lost or doubled, whichever process dies or hangs.
 
 Of the two adapters one is left at a time. When none can be reached from the moment in which a
 bubble is about to be finished until WeCom stops asking for it, its answer stays unseen: the
@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from adapter.bot.fetched import CONTINUED_LATER, UNKNOWN
+from adapter.bot.fetched import CONTINUED_LATER, STILL_AWAY, UNKNOWN, named_by
 from simulator.app import Simulator
 from simulator.chats import Bubble
 from simulator.faults import Faults, Switch
@@ -27,6 +27,7 @@ from simulator.journal import Kind
 from simulator.rules import Rules
 from simulator.settings import BotSettings, ListenSettings, Settings
 from tests.journey.stack import SCRIPT, SCRIPTED, SERVER, Program, free_ports, people
+from weconverse import ConversationClient, NotFound, Turn
 
 ADAPTERS = 2
 CLOSE_SECONDS = 14.0
@@ -90,6 +91,14 @@ async def _listens(port: int) -> bool:
     return True
 
 
+async def _hang(program: Program, seconds: float) -> None:
+    """Longer than the adapter waits: nobody knows then what the service has on disk."""
+    with contextlib.suppress(ProcessLookupError):  # it is dead just now
+        program.freeze()
+        await asyncio.sleep(seconds)
+        program.thaw()
+
+
 class Count:
     """What became of what people wrote."""
 
@@ -118,15 +127,28 @@ class Count:
         ]
         return Counter(token for bubble in whole for token in set(_TOKEN.findall(bubble.text)))
 
-    def told(self) -> set[str]:
-        """Messages whose person was asked to write again."""
-        return {bubble.answers for bubble in self.bubbles() if bubble.text == UNKNOWN}
+    def told(self, *words: str) -> set[str]:
+        """Messages whose bubble ended with one of these sentences."""
+        return {bubble.answers for bubble in self.bubbles() if bubble.text in words}
 
     def lost(self) -> list[str]:
         """What was acknowledged and not answered in any way."""
-        owed = set(self._sim.journal.message_ids(Kind.ACKNOWLEDGED)) - self.told()
+        owed = set(self._sim.journal.message_ids(Kind.ACKNOWLEDGED)) - self.told(UNKNOWN, STILL_AWAY)
         seen = self.seen()
         return [token for token, msg_id in self.written.items() if msg_id in owed and not seen[token]]
+
+    async def unseen(self, client: ConversationClient) -> list[str]:
+        """What the service takes for delivered, of messages whose bubble ended without an answer."""
+        answered = {self.written[token] for token in self.seen()}
+        found = []
+        for bubble in self.bubbles():
+            named = named_by("helper", bubble.stream_id)
+            if bubble.text == STILL_AWAY and bubble.answers not in answered and named is not None:
+                with contextlib.suppress(NotFound):  # it never got there
+                    turn = await client.get_turn(named.turn, timeout=5)
+                    if turn.delivery_state != Turn.OWED:
+                        found.append(repr(bubble))
+        return found
 
     def story(self, token: str) -> str:
         """What happened to a message."""
@@ -188,6 +210,8 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
             writers = [tasks.create_task(count.write(one.id, stop, dice)) for one in settings.people]
             while sum(program.kills for program in programs) < kills or len(count.written) < messages:
                 await asyncio.sleep(dice.uniform(2.0, 5.0))
+                if dice.random() < 0.4:
+                    await _hang(programs[0], dice.uniform(2.0, 6.0))
                 victim = dice.randrange(1, len(programs))
                 if await _listens(callback_ports[ADAPTERS - victim]):  # the other one
                     programs[victim].kill()
@@ -200,19 +224,22 @@ async def test_kill_9_behind_a_balancer(tmp_path: Path, request: pytest.FixtureR
                 await sim.wait_for(lambda: not count.under_way() and not count.lost(), SETTLE_SECONDS)
             # Until nobody can think any more that an answer was not fetched, and send it a second time.
             await asyncio.sleep(WINDOW_SECONDS + 2 * GRACE_SECONDS if long else 0.0)
+            async with ConversationClient(f"127.0.0.1:{grpc_port}") as client:
+                unseen = await count.unseen(client)
             for program in reversed(programs):
                 await program.stop()
         seen, lost = count.seen(), count.lost()
         doubled = [token for token, times in seen.items() if times > 1]
-        told = count.told()
+        told = count.told(UNKNOWN)
         in_vain = [token for token in seen if count.written[token] in told]
         late = sum(bubble.look == "markdown" for bubble in count.bubbles())
         print(
             f"\nseed {seed}: {len(count.written)} written, {sum(program.kills for program in programs)} kills: "
-            f"{len(seen)} answered ({late} by response_url), {len(count.told())} asked to write again, "
+            f"{len(seen)} answered ({late} by response_url), {len(told)} asked to write again, "
             f"{sim.counters['given_up']} never acknowledged, {len(lost)} lost, {len(doubled)} doubled"
         )
         assert not doubled, f"for example {count.story(doubled[0])} (seed {seed})"
+        assert not unseen, f"taken for delivered: {unseen[0]} (seed {seed})"
         assert not in_vain, f"asked to write again, and answered: {count.story(in_vain[0])} (seed {seed})"
         assert not lost, f"for example {'; '.join(map(count.story, lost[:3]))} (seed {seed})"
         assert len(seen) > len(count.written) / 2
