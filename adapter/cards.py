@@ -24,6 +24,7 @@ __all__ = [
     "choices_text",
     "chosen_card",
     "chosen_label",
+    "flaws",
     "looks_spoken",
     "said_by_click",
     "task_id",
@@ -144,6 +145,16 @@ def looks_spoken(key: str) -> bool:
 def _short(text: str, characters: int = _BUTTON_CHARACTERS) -> str:
     text = " ".join(text.split())
     return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def flaws(turn: Turn, door: CardDoor) -> Iterator[str]:
+    """Why cards of a reply cannot be shown at that door, and are said in words: field, rule and remedy of each."""
+    for part in turn.reply.parts:
+        if part.media.mime_type == CARD_TYPE:
+            try:
+                checked(part.media.inline_data, door)
+            except ValueError as error:
+                yield str(error)
 
 
 # --- In words ----------------------------------------------------------------------------

@@ -1,14 +1,18 @@
 """Delivers what people of one application are owed, and what the company pushes through it."""
 
 import msgspec
+import structlog
 
 from adapter.application.messages import Receiver, receiver_of, to_user
 from adapter.application.sending import Outlet, Progress, Sending, read_progress
+from adapter.cards import flaws
 from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.rest.errors import ContentRefused, ReceiverRefused, WeComError, WeComUnreachable
 from adapter.translate import read_address
 from adapter.unsaid import unsaid
 from weconverse import Delivery
+
+log = structlog.get_logger()
 
 
 class AppCourier:
@@ -34,6 +38,9 @@ class AppCourier:
             return Undeliverable(str(error))
         if unsaid(delivery.ended_turn):
             return Delivered()
+        if delivery.attempt == 1:
+            for flaw in flaws(delivery.ended_turn, "app"):
+                log.warning("card_said_in_words", turn=delivery.turn, why=flaw)
         suspect = delivery.attempt > 1 and read_progress(delivery.progress).clean != delivery.attempt - 1
         if suspect:
             self._outlet.metrics.resend_suspect.labels("app").inc()

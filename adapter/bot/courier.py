@@ -3,16 +3,19 @@
 from typing import Final
 
 import msgspec
+import structlog
 
 from adapter.bot.errors import RECEIVER, SLOW_DOWN, TOO_LONG, BotError, FrameRefused, OverBudget
 from adapter.bot.line import BotLine
 from adapter.bot.showing import BotTiming, Progress, Showing, Upload, read_progress
-from adapter.cards import check_not_native
+from adapter.cards import check_not_native, flaws
 from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
 from adapter.recently_sent import MemberPace
 from adapter.translate import Address, read_address
 from weconverse import ConversationClient, Delivery, NotFound
+
+log = structlog.get_logger()
 
 _NOT_REACHED: Final = (
     "the person never wrote to the bot, or the bot is not in the group; whoever shall get messages has to write first"
@@ -69,6 +72,9 @@ class BotCourier:
             check_not_native(delivery.ended_turn.reply.parts)
         except ValueError as error:
             return Undeliverable(str(error))
+        if delivery.attempt == 1:
+            for flaw in flaws(delivery.ended_turn, "bot"):
+                log.warning("card_said_in_words", turn=delivery.turn, why=flaw)
         if delivery.attempt > 1 and (not address.req_id or read_progress(delivery.progress).proactive):
             self._metrics.resend_suspect.labels("bot").inc()
         showing = Showing(

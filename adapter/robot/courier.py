@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from adapter.cards import flaws
 from adapter.media.kinds import amr_seconds
 from adapter.media.upload import NotSendable, Sources
 from adapter.metrics import Metrics
@@ -89,6 +90,9 @@ class RobotCourier:
             pieces = pieces_of(delivery.ended_turn.reply.parts, mentions, self._style)
         except ValueError as error:
             return Undeliverable(str(error))
+        if delivery.attempt == 1:
+            for flaw in flaws(delivery.ended_turn, "robot"):
+                log.warning("card_said_in_words", turn=delivery.turn, why=flaw)
         for number in range(progress.sent, len(pieces)):
             try:
                 body = await self._body(pieces[number])

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 
 from adapter.app import running
 from adapter.application.recall import recall
@@ -215,6 +216,13 @@ async def test_a_card_that_cannot_be_shown_is_said_in_words(flaw: str) -> None:
     card = dict(BUTTONS)
     if flaw == "shape":
         card["button_list"] = BUTTONS["button_list"] * 4
+    with structlog.testing.capture_logs() as logs:
+        await card_in_words(flaw, card)
+    named = [entry["why"] for entry in logs if entry["event"] == "card_said_in_words"]
+    assert [why.partition(":")[0] for why in named] == (["card.button_list"] if flaw == "shape" else [])
+
+
+async def card_in_words(flaw: str, card: dict[str, Any]) -> None:
     async with stack({"退款": Content(parts=[part(card)])}, cards=flaw != "cards off") as (sim, _):
         await sim.write_to_app("lina", "退款")
         if flaw == "platform":
