@@ -172,7 +172,7 @@ class Robots:
 
     def _news(self, _robot: _Robot, inner: Mapping[str, Any]) -> _Message:
         articles = inner.get("articles")
-        if not isinstance(articles, list) or not articles:
+        if not isinstance(articles, list) or not articles or not all(isinstance(one, dict) for one in articles):
             raise Refused(40058, "missing field: articles")
         if len(articles) > 8:
             raise Refused(45008)

@@ -53,6 +53,7 @@ async def test_a_text_calls_people_in_the_group(simulator, session):
         (image(PNG + bytes(2 * 1024 * 1024)), 45001),
         ({"msgtype": "news", "news": {"articles": [{"title": "a", "url": "https://a"}] * 8}}, 0),
         ({"msgtype": "news", "news": {"articles": [{"title": "a", "url": "https://a"}] * 9}}, 45008),
+        ({"msgtype": "news", "news": {"articles": ["a"]}}, 40058),
         ({"msgtype": "file", "file": {"media_id": "of another"}}, 40007),
         ({"msgtype": "template_card", "template_card": {"card_type": "button_interaction"}}, None),
         ({"msgtype": "video", "video": {}}, 40008),
