@@ -12,6 +12,8 @@ from adapter.translate import Attachment
 from weconverse.v1.conversation_pb2 import Media
 
 _PIECE: Final = 256 * 1024
+_SILENCE_SECONDS: Final = 4.0
+"""Between two pieces of a file. What comes meanwhile and is none, such as remarks beside chunks, does not count."""
 _GRACE_SECONDS: Final = 3.0
 _LEAST_RATE: Final = 64 * 1024
 """Bytes a second after the grace: whoever drips slower would hold a place for as long as our patience lasts."""
@@ -75,8 +77,8 @@ async def read_within(
     loop = asyncio.get_running_loop()
     began, count, pieces = loop.time(), 0, list[bytes]()
     try:
-        # A drip is found out at its next drop or, at the latest, by the session's limit on silence.
-        while piece := await response.content.read(_PIECE):
+        # A drip is found out at its next drop.
+        while piece := await _next(response):
             count += len(piece)
             if count > most:
                 raise MediaMissing(Media.TOO_LARGE, f"more than {most} bytes")
@@ -87,3 +89,11 @@ async def read_within(
         raise MediaMissing(Media.DAMAGED, "cut short", again=True) from None
     claim.shrink(claimed - count)
     return pieces
+
+
+async def _next(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        async with asyncio.timeout(_SILENCE_SECONDS):
+            return await response.content.read(_PIECE)
+    except TimeoutError:
+        raise MediaMissing(Media.UNAVAILABLE, "silent") from None

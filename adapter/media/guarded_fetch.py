@@ -6,6 +6,7 @@ a redirect leads into our own network. No text of an error holds the address: wh
 a signed one can fetch the file.
 """
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,7 +28,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _REDIRECTS: Final = 3
 _REDIRECTING: Final = frozenset({301, 302, 303, 307, 308})
-_SILENCE_SECONDS: Final = 4.0
+_ANSWER_SECONDS: Final = 4.0
+"""Until an answer begins, redirects included: one whose headers drip is never silent."""
 _ADDRESS_CHARACTERS: Final = 4096
 _REFUSED: Final = "the address is not public"
 # Prefixes through which an IPv6 address reaches an IPv4 one: NAT64 (RFC 6052, 8215), 6to4 and Teredo.
@@ -108,7 +110,7 @@ class GuardedFetch:
                 limit=0, force_close=True, resolver=self._resolver, use_dns_cache=False, socket_factory=self._guard
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds, sock_read=_SILENCE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
             auto_decompress=False,
             trust_env=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "weconverse"},
@@ -148,18 +150,25 @@ class GuardedFetch:
     @asynccontextmanager
     async def _answer(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer at the end of the redirects."""
-        address = self._checked(url)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                response = await self._followed(self._checked(url))
+        except TimeoutError:
+            raise MediaMissing(Media.UNAVAILABLE, "no answer") from None
+        try:
+            if response.status != 200:
+                raise MediaMissing(Media.UNAVAILABLE, f"HTTP {response.status}")
+            yield response
+        finally:
+            response.close()
+
+    async def _followed(self, address: URL) -> aiohttp.ClientResponse:
         for _ in range(_REDIRECTS + 1):
             response = await self._ask(address)
-            try:
-                if response.status not in _REDIRECTING:
-                    if response.status != 200:
-                        raise MediaMissing(Media.UNAVAILABLE, f"HTTP {response.status}")
-                    yield response
-                    return
-                address = self._checked(response.headers.get("Location", ""), address)
-            finally:
-                response.close()
+            if response.status not in _REDIRECTING:
+                return response
+            response.close()
+            address = self._checked(response.headers.get("Location", ""), address)
         raise MediaMissing(Media.REFUSED, "too many redirects")
 
     async def _ask(self, address: URL) -> aiohttp.ClientResponse:

@@ -66,6 +66,7 @@ _ENDING_OF: Final[Mapping[str, str]] = {
 # Bytes behind the header of a frame of 20 ms, by its type.
 _AMR_FRAMES: Final = (12, 13, 15, 17, 19, 20, 26, 31, 5, 0, 0, 0, 0, 0, 0, 0)
 _GUESS: Final = mimetypes.MimeTypes(())
+_MEDIA_TYPE: Final = re.compile(r"[a-zA-Z0-9!#$&^_.+-]{1,127}/[a-zA-Z0-9!#$&^_.+-]{1,127}")
 
 
 def media_type(head: bytes, name: str, otherwise: str = UNKNOWN) -> str:
@@ -74,8 +75,10 @@ def media_type(head: bytes, name: str, otherwise: str = UNKNOWN) -> str:
     Args:
         head: its first bytes; 16 are enough.
         name: as people see it; may be empty.
-        otherwise: when neither says anything.
+        otherwise: when neither says anything; foreign text, of which only a media type is taken.
     """
+    if not _MEDIA_TYPE.fullmatch(otherwise):
+        otherwise = UNKNOWN
     for signature, mime_type in _SIGNATURES:
         if head.startswith(signature):
             return mime_type

@@ -128,7 +128,7 @@ async def test_hosts_can_be_listed() -> None:
 
 
 class Names(AbstractResolver):
-    """A resolver that says what a test wants."""
+    """A resolver that says what a test wants: one address, or several with a blank between them."""
 
     def __init__(self, answer: Callable[[str], str]) -> None:
         self._answer = answer
@@ -136,8 +136,10 @@ class Names(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        address = self._answer(host)
-        return [ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)]
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
+            for address in self._answer(host).split()
+        ]
 
     async def close(self) -> None:
         pass
@@ -165,6 +167,14 @@ async def test_a_name_that_resolves_differently_the_second_time_leads_nowhere() 
     assert reached == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize("order", ["127.0.0.2 127.0.0.1", "127.0.0.1 127.0.0.2"])
+async def test_of_several_addresses_of_a_name_only_good_ones_are_asked(order: str) -> None:
+    async with serving(_give(b"0123456789")) as good:
+        url = f"http://several.example:{good.rpartition(':')[2]}/x"
+        assert await fetch(url, resolver=Names(lambda _: order)) == b"0123456789"
+        assert await missing(url, resolver=Names(lambda _: "127.0.0.2 10.0.0.1 169.254.169.254")) == "REFUSED"
+
+
 # --- redirects ---------------------------------------------------------------------------
 
 
@@ -189,7 +199,10 @@ async def test_three_redirects_are_followed_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     "place", ["http://169.254.169.254/latest/", "http://127.0.0.2/", "file:///etc/passwd", "", "http://[::1]/",
-              "//localhost/"]
+              "//localhost/", "http://[fe80::1%25eth0]/", "http://8.8.8.8@127.0.0.2/", "http://127.0.0.2#@8.8.8.8/",
+              "http://8.8.8.8\\@127.0.0.2/", "http://0177.0.0.2/", "http://2130706434/", "http://0x7f.2/",
+              "http://１２７.0.0.2/", "http://①②⑦.⓪.⓪.②/", "http://127.0.0.2./", "http://[::127.0.0.2]/", "http://xn--/",
+              "ftp://8.8.8.8/", "javascript:alert(1)"]
 )  # fmt: skip
 async def test_no_redirect_leads_into_our_network(place: str) -> None:
     began = time.monotonic()
@@ -268,11 +281,53 @@ HOSTILE: dict[str, tuple[Handler, str]] = {
 }
 
 
+# What no framework would send: the first words, and what is said again and again behind them.
+RAW: dict[str, tuple[bytes, bytes, str]] = {
+    "drips headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", "UNAVAILABLE"),
+    "says wait again and again": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "UNAVAILABLE"),
+    "remarks beside a chunk": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"remark", "UNAVAILABLE"
+    ),
+    "headers without end": (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 10_000, "UNAVAILABLE"),
+    "a header without end": (b"HTTP/1.1 200 OK\r\nX-A: ", b"b" * 10_000, "UNAVAILABLE"),
+    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", b"abcde", "UNAVAILABLE"),
+    "no answer at all": (b"hello\r\n", b"world\r\n", "UNAVAILABLE"),
+}  # fmt: skip
+
+
 async def _measured(handler: Handler) -> tuple[str, float]:
     async with serving(handler) as base:
         began = time.monotonic()
         why = await missing(f"{base}/x?{SIGNATURE}")
         return why, time.monotonic() - began
+
+
+async def _measured_raw(first: bytes, again: bytes) -> tuple[str, float]:
+    speaking: list[asyncio.Task[None]] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        speaking.append(task)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(first)
+            while not writer.is_closing():
+                writer.write(again)
+                await writer.drain()
+                await asyncio.sleep(0.2)
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        began = time.monotonic()
+        why = await missing(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x?{SIGNATURE}")
+        took = time.monotonic() - began
+        # The other side of a connection that was left is known of a moment later.
+        await asyncio.gather(*speaking)
+        return why, took
 
 
 async def test_hostile_files_cost_little_and_leave_no_address_in_any_log(capfd: pytest.CaptureFixture[str]) -> None:
@@ -286,15 +341,18 @@ async def test_hostile_files_cost_little_and_leave_no_address_in_any_log(capfd: 
     try:
         with structlog.testing.capture_logs() as said:
             # Beside each other, because three of them take their time.
-            outcomes = await asyncio.gather(*(_measured(hostile) for hostile, _ in HOSTILE.values()))
+            outcomes = await asyncio.gather(
+                *(_measured(hostile) for hostile, _ in HOSTILE.values()),
+                *(_measured_raw(first, again) for first, again, _ in RAW.values()),
+            )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
         root.removeHandler(handler)
         root.setLevel(level)
         assert root.handlers == root_handlers
-    assert {name: why for name, (why, _) in zip(HOSTILE, outcomes, strict=True)} == {
-        name: why for name, (_, why) in HOSTILE.items()
+    assert {name: why for name, (why, _) in zip([*HOSTILE, *RAW], outcomes, strict=True)} == {
+        name: case[-1] for name, case in [*HOSTILE.items(), *RAW.items()]
     }
     assert max(seconds for _, seconds in outcomes) < 5
     assert peak < 64 * MIB

@@ -23,7 +23,7 @@ from adapter.crypto import EnvelopeError, MediaCipher, decrypt_media, encrypt_me
 from adapter.media.attachments import Attachments, BySignedAddress
 from adapter.media.fetching import Fetched, MediaMissing
 from adapter.media.guarded_fetch import GuardedFetch
-from adapter.media.kinds import amr_seconds, media_type, safe_name
+from adapter.media.kinds import UNKNOWN, amr_seconds, media_type, safe_name
 from adapter.media.named import name_of
 from adapter.media.room import Claim, Room
 from adapter.metrics import Metrics
@@ -209,6 +209,11 @@ def test_names_lead_nowhere(name: str, mime_type: str, safe: str) -> None:
 )
 def test_a_file_is_what_its_bytes_say(head: bytes, name: str, found: str) -> None:
     assert media_type(head, name) == found
+
+
+@pytest.mark.parametrize("said", ["", "text", "a/b{c}", "text/plain\r\nX: y", "图/片", "a/" + "b" * 200, "*/*"])
+def test_what_somebody_calls_a_file_is_a_media_type_or_nothing(said: str) -> None:
+    assert media_type(b"\x00\x01", "", said) == UNKNOWN
 
 
 def test_the_length_of_a_recording() -> None:
