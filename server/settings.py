@@ -182,9 +182,19 @@ class DeliverySettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     """How owed turns reach their channel."""
 
     max_retries: Annotated[
-        int, Meta(description="How often a channel may say `RETRY` before a turn is undeliverable.", ge=0)
+        int,
+        Meta(
+            description="How often a channel may say `RETRY` before a turn is undeliverable. `WAITING` does not count.",
+            ge=0,
+        ),
     ] = 8
-    window_hours: Annotated[float, Meta(description="Hours after which an owed turn is undeliverable.", gt=0)] = 24.0
+    window_hours: Annotated[
+        float,
+        Meta(
+            description="Hours after which an owed turn is undeliverable. Channels give up before, where their platform does.",
+            gt=0,
+        ),
+    ] = 48.0
     max_owed_pushes: Annotated[
         int,
         Meta(

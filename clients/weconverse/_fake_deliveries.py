@@ -24,6 +24,8 @@ class Debt:
         self.progress = b""
         self.holder: Session | None = None
         self.delayed = False
+        self.waits = False
+        """Whether it is delayed until the person writes again."""
 
     @property
     def settled(self) -> bool:
@@ -55,6 +57,10 @@ class Deliveries:
     def owe(self, turn: FakeTurn, account: str, address: bytes, recipient: str | None = None) -> None:
         """Takes a turn that is owed from now on; with a ``recipient``, one that was pushed."""
         self._debts[turn.turn.name] = Debt(turn, account, address, recipient)
+        conversation = turn.turn.name.partition("/turns/")[0]
+        for debt in self._debts.values():
+            if debt.waits and debt.turn.turn.name.partition("/turns/")[0] == conversation:
+                debt.delayed = debt.waits = False
         self.offer()
 
     def attach(self, hello: Hello) -> Session:
@@ -88,7 +94,8 @@ class Deliveries:
                 debt.turn.turn.delivery_state = Turn.DELIVERED
             elif result.outcome == DeliveryResult.UNDELIVERABLE:
                 debt.turn.turn.delivery_state = Turn.UNDELIVERABLE
-            elif result.outcome == DeliveryResult.RETRY:
+            elif result.outcome in (DeliveryResult.RETRY, DeliveryResult.WAITING):
+                debt.waits = result.outcome == DeliveryResult.WAITING
                 self._delay(debt, result.retry_delay.ToNanoseconds() / 1e9)
             if result.outcome != DeliveryResult.OUTCOME_UNSPECIFIED:
                 debt.holder = None
@@ -149,7 +156,7 @@ class Deliveries:
     def _delay(self, debt: Debt, seconds: float) -> None:
         def over() -> None:
             self._timers.discard(timer)
-            debt.delayed = False
+            debt.delayed = debt.waits = False
             self.offer()
 
         debt.delayed = True

@@ -170,7 +170,7 @@ class ChannelSession:
         Args:
             turn: the delivery, or the name of its turn.
             outcome: how it went.
-            retry_delay: after ``RETRY``, in how many seconds to offer it again.
+            retry_delay: after ``RETRY`` or ``WAITING``, in how many seconds to offer it again.
             progress: what the next attempt must know, at most 4096 bytes.
             detail: why, for operators; longer than 500 characters is cut. No message text.
 
@@ -197,6 +197,10 @@ class ChannelSession:
     async def retry(self, turn: str | Delivery, delay: float, *, progress: bytes = b"", detail: str = "") -> None:
         """Reports that it may work in ``delay`` seconds."""
         await self.report(turn, DeliveryResult.RETRY, delay, progress, detail)
+
+    async def waiting(self, turn: str | Delivery, delay: float, *, progress: bytes = b"", detail: str = "") -> None:
+        """Reports that it waits for the person to write again; it is offered then, or in ``delay`` seconds."""
+        await self.report(turn, DeliveryResult.WAITING, delay, progress, detail)
 
     async def undeliverable(self, turn: str | Delivery, detail: str = "") -> None:
         """Reports that it can never work."""

@@ -210,7 +210,7 @@ class Metrics:
         }
         self._reports = {
             outcome: self._counters["delivery_reports_total"].labels(outcome).inc
-            for outcome in ("progress", "delivered", "retry", "undeliverable")
+            for outcome in ("progress", "delivered", "retry", "waiting", "undeliverable")
         }
         self._tokens_in = self._counters["model_tokens_total"].labels("input").inc
         self._tokens_out = self._counters["model_tokens_total"].labels("output").inc

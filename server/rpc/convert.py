@@ -172,6 +172,7 @@ _OUTCOMES = {
     channel_pb2.DeliveryResult.DELIVERED: "delivered",
     channel_pb2.DeliveryResult.RETRY: "retry",
     channel_pb2.DeliveryResult.UNDELIVERABLE: "undeliverable",
+    channel_pb2.DeliveryResult.WAITING: "waiting",
 }
 
 _DETAIL_CHARACTERS = 500

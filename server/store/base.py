@@ -72,7 +72,7 @@ class DeliveryReport(msgspec.Struct, frozen=True):
 
     name: TurnName
     outcome: str
-    """``progress``, ``delivered``, ``retry`` or ``undeliverable``."""
+    """``progress``, ``delivered``, ``retry``, ``waiting`` or ``undeliverable``."""
     progress: bytes | None = None
     """``None`` leaves what is stored."""
     deliver_after: float = 0.0
@@ -200,7 +200,7 @@ class TurnStore(Protocol):
     async def record_report(self, report: DeliveryReport) -> None:
         """Writes what a channel said of a delivery. A turn that is no longer owed stays as it is.
 
-        ``retry`` raises ``StoredTurn.retries``.
+        ``retry`` raises ``StoredTurn.retries``; ``waiting`` puts off without that.
 
         Raises:
             ValueError: for an outcome that is none.

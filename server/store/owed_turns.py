@@ -36,6 +36,7 @@ _REPORTS: Final = {
     # Each takes one value of its own, the last before the name.
     "progress": f"{_REPORT_HEAD} deliver_after = max(deliver_after, ?) {_REPORT_TAIL}",
     "retry": f"{_REPORT_HEAD} retries = retries + 1, deliver_after = ? {_REPORT_TAIL}",
+    "waiting": f"{_REPORT_HEAD} deliver_after = ? {_REPORT_TAIL}",
     "delivered": (
         f"{_REPORT_HEAD} delivery_state = {DeliveryState.DELIVERED:d}, settle_time = max(create_time, ?) {_REPORT_TAIL}"
     ),

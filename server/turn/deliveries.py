@@ -218,9 +218,7 @@ class Deliveries:
             debt.progress = report.progress
             await self._store.record_report(DeliveryReport(report.name, "progress", report.progress))
             self._observer.delivery_reported("progress")
-        elif report.outcome == "waiting" or (
-            report.outcome == "retry" and debt.retries < self._settings.max_retries
-        ):
+        elif report.outcome == "waiting" or (report.outcome == "retry" and debt.retries < self._settings.max_retries):
             await self._put_off(debt, report)
         else:
             outcome = "undeliverable" if report.outcome == "retry" else report.outcome

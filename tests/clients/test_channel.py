@@ -110,6 +110,23 @@ async def test_a_delivery_that_may_work_later_comes_again(client: ConversationCl
     assert fake.results[0].retry_delay.ToMilliseconds() == 20
 
 
+async def test_a_delivery_that_waits_for_its_person_comes_when_they_write(
+    client: ConversationClient, fake: FakeService
+) -> None:
+    await submit(client, "1")
+    async with client.attach(ACCOUNT, "i") as session:
+        await granted(session)
+        first = await delivery(session)
+        await session.waiting(first, 3600, progress=b"2 of 3", detail="five were sent")
+        await fake.until(lambda: bool(fake.results))
+        later = await submit(client, "2")
+        again = await delivery(session)
+        assert (again.turn, again.attempt, again.progress) == (first.turn, 2, b"2 of 3")
+        await session.delivered(again)
+        assert (await delivery(session)).turn == later
+    assert fake.results[0].outcome == DeliveryResult.WAITING
+
+
 async def test_a_lost_lease_is_offered_elsewhere(client: ConversationClient, fake: FakeService) -> None:
     await submit(client, "1")
     async with client.attach(ACCOUNT, "one") as one:

@@ -370,7 +370,7 @@ async def test_a_settled_delivery_is_no_longer_owed(turn_store: TurnStore, outco
 
 
 @pytest.mark.parametrize("first", ["delivered", "undeliverable"])
-@pytest.mark.parametrize("second", ["progress", "retry", "delivered", "undeliverable"])
+@pytest.mark.parametrize("second", ["progress", "retry", "waiting", "delivered", "undeliverable"])
 async def test_what_is_settled_stays_settled(turn_store: TurnStore, first: str, second: str) -> None:
     name = (await owe_ended(turn_store, "m1")).turn.name
     await turn_store.record_report(DeliveryReport(name, first, b"a", time=110.0))
@@ -394,6 +394,13 @@ async def test_a_retry_is_counted_and_waits(turn_store: TurnStore) -> None:
     (kept,) = await turn_store.unsettled()
     assert (kept.retries, kept.deliver_after, kept.progress) == (2, 150.0, b"1/3")
     assert kept.turn.delivery_state is DeliveryState.OWED
+
+
+async def test_waiting_is_not_counted(turn_store: TurnStore) -> None:
+    name = (await owe_ended(turn_store, "m1")).turn.name
+    await turn_store.record_report(DeliveryReport(name, "waiting", b"1/3", 130.0, "95001", 110.0))
+    (kept,) = await turn_store.unsettled()
+    assert (kept.retries, kept.deliver_after, kept.progress) == (0, 130.0, b"1/3")
 
 
 async def test_a_report_on_nothing_changes_nothing(turn_store: TurnStore) -> None:

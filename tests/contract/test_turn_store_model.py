@@ -208,7 +208,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.model.turns)
     @rule(
         data=st.data(),
-        outcome=st.sampled_from(["progress", "retry", "delivered", "undeliverable"]),
+        outcome=st.sampled_from(["progress", "retry", "waiting", "delivered", "undeliverable"]),
         progress=st.none() | st.binary(max_size=3),
     )
     def report(self, data: st.DataObject, outcome: str, progress: bytes | None) -> None:

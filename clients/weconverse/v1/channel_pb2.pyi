@@ -306,6 +306,12 @@ class DeliveryResult(_message.Message):
         """It may work later: offer it again after `retry_delay`."""
         UNDELIVERABLE: DeliveryResult._Outcome.ValueType  # 3
         """It can never work, for example because the person is gone."""
+        WAITING: DeliveryResult._Outcome.ValueType  # 4
+        """It waits for the person, because the platform lets nothing be sent until
+        they write again: offer it as soon as another turn of the conversation
+        arrives, and after `retry_delay` in any case. Unlike `RETRY` it is not
+        counted as a failure.
+        """
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """How a delivery went. New values may be added."""
@@ -322,6 +328,12 @@ class DeliveryResult(_message.Message):
     """It may work later: offer it again after `retry_delay`."""
     UNDELIVERABLE: DeliveryResult.Outcome.ValueType  # 3
     """It can never work, for example because the person is gone."""
+    WAITING: DeliveryResult.Outcome.ValueType  # 4
+    """It waits for the person, because the platform lets nothing be sent until
+    they write again: offer it as soon as another turn of the conversation
+    arrives, and after `retry_delay` in any case. Unlike `RETRY` it is not
+    counted as a failure.
+    """
 
     TURN_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
@@ -338,7 +350,7 @@ class DeliveryResult(_message.Message):
     """Why, for operators. At most 500 characters; no message text."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """When to offer it again, after `RETRY`."""
+        """When to offer it again, after `RETRY` or `WAITING`."""
 
     def __init__(
         self,
