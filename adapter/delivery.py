@@ -15,7 +15,7 @@ import structlog
 
 from adapter.backoff import Backoff
 from adapter.metrics import Metrics
-from adapter.outcome import Courier, Delivered, Outcome, Retry, Undeliverable
+from adapter.outcome import Courier, Delivered, Outcome, Retry, Undeliverable, Waiting
 from weconverse import ChannelSession, Delivery, Granted, Revoked, WeConverseError
 
 log = structlog.get_logger()
@@ -238,6 +238,8 @@ class Lease:
             case Retry(after=after, detail=detail, progress=progress):
                 log.warning("delivery_deferred", turn=delivery.turn, attempt=delivery.attempt, after=after, why=detail)
                 await session.retry(delivery, after, progress=progress, detail=detail)
+            case Waiting(after=after, detail=detail, progress=progress):
+                await session.waiting(delivery, after, progress=progress, detail=detail)
             case Undeliverable(detail=detail):
                 log.error("undeliverable", turn=delivery.turn, attempt=delivery.attempt, why=detail)
                 await session.undeliverable(delivery, detail)

@@ -21,13 +21,22 @@ class Retry(msgspec.Struct, frozen=True):
     """What the next attempt must know; empty keeps what was recorded."""
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """It works when the person writes again; nothing failed. Asked again in ``after`` seconds in any case."""
+
+    after: float
+    detail: str
+    progress: bytes = b""
+    """As in :class:`Retry`."""
+
+
 class Undeliverable(msgspec.Struct, frozen=True):
     """It can never work."""
 
     detail: str
 
 
-Outcome = Delivered | Retry | Undeliverable
+Outcome = Delivered | Retry | Waiting | Undeliverable
 
 Record = Callable[[bytes], Awaitable[None]]
 """Stores durably what the next attempt must know (at most 4096 bytes). Returns when it is on its way."""

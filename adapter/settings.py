@@ -567,7 +567,7 @@ class KfSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_waiting: Annotated[
         int,
         Meta(
-            description="Answers that wait in memory until their customer writes again, because WeCom takes no more before; others are offered again later.",
+            description="Answers that wait in memory until their customer writes again, because WeCom takes no more before; others wait at the service.",
             ge=1,
         ),
     ] = 128

@@ -3,7 +3,8 @@
 A customer can be sent five messages after each of theirs, within 48 hours, and only while
 no person has the session (DOC 96427). So a reply is cut to what there is room for; an
 answer without room waits for the customer's next message and then goes first, because the
-service offers nothing that is behind it before it was reported on.
+service offers nothing that is behind it before it was reported on. It waits here, where
+every message of the customer is heard of; when too many do, at the service.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from adapter.kf.render import File, Menu, Message, Text, messages
 from adapter.kf.service import KfService
 from adapter.kf.wire import ASSISTANT, PERSON, POOL, Receiver, media_message, menu_message, message_id, text_message
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable, Waiting
 from adapter.rest.api import WeComApi
 from adapter.rest.errors import (
     ContentRefused,
@@ -45,6 +46,8 @@ _QUICK_PAUSE: Final = 0.3
 _PATIENCE: Final = 60.0
 """Seconds a delivery waits by itself for a frequency limit."""
 _CATCH_UP_SECONDS: Final = 30.0
+_LOOK_AGAIN_SECONDS: Final = 300.0
+"""After which an answer that waits at the service is looked at again, if its customer has not written before."""
 _TOO_LATE: Final = "the customer has not written within 48 hours"
 _PERSON_HAS_IT: Final = "a person of the company has the customer"
 
@@ -144,7 +147,7 @@ class KfCourier:
             outcome = end.outcome
         except WeComError as error:
             outcome = self._later(sending, error)
-        if not isinstance(outcome, Retry):
+        if not isinstance(outcome, Retry | Waiting):
             self._ledger.answered(to, delivery.turn)
         return outcome
 
@@ -187,7 +190,8 @@ class KfCourier:
             if left <= 0:
                 raise _CannotGo(Undeliverable(_TOO_LATE))
             if self._waits >= self._max_waiting:
-                raise _CannotGo(self._put_off(sending, 30.0, "no room until the customer writes again"))
+                why = "no room until the customer writes again"
+                raise _CannotGo(Waiting(_LOOK_AGAIN_SECONDS, why, sending.put_off(sending.progress.tries)))
             self._waits += 1
             self._waiting.set(self._waits)
             try:
@@ -344,11 +348,9 @@ class KfCourier:
         return self._put_off(sending, error.retry_after or 5.0, str(error))
 
     def _put_off(self, sending: "_Sending", seconds: float, why: str) -> Retry:
-        progress = sending.progress
-        after = min(self._longest_pause, seconds * 2.0 ** min(progress.tries, 20))
-        clean = 0 if sending.in_doubt else sending.delivery.attempt
-        state = msgspec.structs.replace(progress, tries=progress.tries + 1, clean=clean)
-        return Retry(after, why, msgspec.json.encode(state))
+        tries = sending.progress.tries
+        after = min(self._longest_pause, seconds * 2.0 ** min(tries, 20))
+        return Retry(after, why, sending.put_off(tries + 1))
 
 
 class _Sending:
@@ -365,6 +367,11 @@ class _Sending:
         """Whether WeCom may already have the message that is being sent."""
         self.is_first = True
         """Whether this attempt has sent nothing yet."""
+
+    def put_off(self, tries: int) -> bytes:
+        """What the next attempt must know, when this one ends in order."""
+        clean = 0 if self.in_doubt else self.delivery.attempt
+        return msgspec.json.encode(msgspec.structs.replace(self.progress, tries=tries, clean=clean))
 
     @property
     def conversation(self) -> str:

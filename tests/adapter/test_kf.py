@@ -31,7 +31,7 @@ from simulator.settings import CustomerSettings, DeskSettings
 from simulator.settings import KfSettings as SimulatorKf
 from simulator.settings import ListenSettings as SimulatorListen
 from simulator.settings import Settings as SimulatorSettings
-from weconverse import ConverseRequest, Part, Turn, Unavailable, text_of
+from weconverse import ConverseRequest, DeliveryResult, Part, Turn, Unavailable, text_of
 from weconverse.testing import Answer, FakeService, HandOver
 from weconverse.v1.conversation_pb2 import HandOffConversationRequest, ResumeConversationRequest, SubmitTurnRequest
 
@@ -391,6 +391,20 @@ async def test_the_sixth_answer_waits_for_the_customer_and_goes_first(tmp_path: 
         sim.customer_writes(LIN, "6")
         await told(sim, *(f"答：{number}" for number in range(7)))
         assert not refusals(sim, "kf/send_msg")
+
+
+async def test_answers_that_wait_at_the_service_go_when_the_customer_writes(tmp_path: Path) -> None:
+    async with stack(tmp_path, max_waiting=1) as (sim, fake):
+        sim.faults.set("kf_callback_lost", Switch(count=12))
+        for customer in (LIN, ZHOU):
+            for number in range(6):
+                sim.customer_writes(customer, f"{number}")
+        sim.faults.clear()
+        sim.customer_enters(LIN)
+        await fake.until(lambda: any(result.outcome == DeliveryResult.WAITING for result in fake.results))
+        for customer in (LIN, ZHOU):
+            sim.customer_writes(customer, "6")
+            await told(sim, *(f"答：{number}" for number in range(7)), customer=customer)
 
 
 async def test_a_long_answer_fits_into_five_messages(tmp_path: Path) -> None:

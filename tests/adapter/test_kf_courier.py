@@ -22,7 +22,7 @@ from adapter.kf.render import File, Menu, Text, messages
 from adapter.kf.service import KfService
 from adapter.kf.wire import MenuItem, Receiver, message_id, text_message
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Retry, Undeliverable, Waiting
 from adapter.rest.api import WeComApi
 from adapter.rest.errors import SlowDown, refusal
 from adapter.translate import Address
@@ -202,15 +202,18 @@ async def test_wecom_knows_better_how_many_were_sent() -> None:
         assert b.said() == ["第六条"]
 
 
-async def test_answers_beyond_the_bound_of_waiting_are_put_off() -> None:
+async def test_answers_beyond_the_bound_of_waiting_wait_at_the_service() -> None:
     async with bench(max_waiting=0) as b:
         b.sim.kf.session(DESK, LIN).sent = 5
         outcome = await b.deliver(b.turn())
-        assert isinstance(outcome, Retry)
-        assert outcome.after == 30.0
+        assert isinstance(outcome, Waiting)
         again = await b.deliver(b.turn(), attempt=2, progress=read_progress(outcome.progress))
-        assert isinstance(again, Retry)
-        assert again.after == 60.0
+        assert isinstance(again, Waiting)
+        assert again.after == outcome.after
+        b.sim.customer_writes(LIN, "继续")
+        b.ledger.wrote(Receiver(DESK, LIN), int(b.clock.time()))
+        assert await b.deliver(b.turn(), attempt=3, progress=read_progress(again.progress)) == Delivered()
+        assert b.said() == ["好"]
 
 
 async def test_48_hours_are_kept_without_asking() -> None:
