@@ -14,7 +14,7 @@ from aiohttp import web
 
 from adapter.access.admission import NotAllowed, Undecided
 from adapter.application import passive
-from adapter.application.events import from_app_event
+from adapter.application.translate import from_app_event, from_app_message
 from adapter.callbacks.gate import Gate, Opened, Rejected, Seal
 from adapter.callbacks.last_delivery import LastDelivery
 from adapter.callbacks.taking import Submit, Taking, Unfit
@@ -22,7 +22,7 @@ from adapter.cards import chosen_label
 from adapter.greeting import Greeted
 from adapter.metrics import Metrics
 from adapter.text.render import clean, has_visible, plain
-from adapter.translate import UNREACHABLE, Chosen, Greeting, Incoming, Silence, from_app_message
+from adapter.translate import UNREACHABLE, Chosen, Greeting, Incoming, Silence
 from adapter.wire import AppMessage, parse_message
 from weconverse import WeConverseError
 
@@ -77,7 +77,7 @@ class AppDoor:
         submit_seconds: float = 3.5,
         pseudonym_key: bytes = b"",
     ) -> None:
-        """Args: ``pseudonym_key`` as for ``translate.from_app_message``."""
+        """Args: ``pseudonym_key`` as for ``adapter.translate.incoming``."""
         self._accounts = dict(accounts)
         self._gate = gate
         self._taking = Taking(metrics, door="app", submit_seconds=submit_seconds)

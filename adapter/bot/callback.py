@@ -24,18 +24,17 @@ from adapter.access.admission import NotAllowed, Undecided
 from adapter.backoff import Backoff
 from adapter.bot import fetched, passive
 from adapter.bot.callback_courier import FetchTiming
+from adapter.bot.translate import FETCHED, from_bot_message
 from adapter.callbacks.gate import Gate, Rejected, Seal
 from adapter.callbacks.taking import Submit, Taking, Unfit
 from adapter.cards import chosen_card
 from adapter.metrics import Metrics
 from adapter.text.render import PLACEHOLDER, clean, has_visible, split
 from adapter.translate import (
-    FETCHED,
     Chosen,
     Greeting,
     Incoming,
     Rated,
-    from_bot_message,
 )
 from adapter.wire import BotMessage, bot_message_body, parse_bot_message
 from weconverse import (
@@ -116,7 +115,7 @@ class BotCallbackDoor:
         """Args:
         submit_seconds: within which a message is handed over, its attachments included; WeCom waits for 5.
         fetch_seconds: of these, for fetching attachments.
-        pseudonym_key: as for ``translate.from_app_message``.
+        pseudonym_key: as for ``adapter.translate.incoming``.
         clock: POSIX seconds.
         """
         self._accounts = dict(accounts)

@@ -17,11 +17,12 @@ from adapter.bot.connection import new_req_id
 from adapter.bot.errors import BotError
 from adapter.bot.inbox import BotInbox, InboxFull, Tell
 from adapter.bot.line import BotLine, Kicked, PushRefused
+from adapter.bot.translate import from_bot_message
 from adapter.cards import chosen_card
 from adapter.delivery import Lease, Standing
 from adapter.metrics import Metrics
 from adapter.text.render import clean, has_visible, split
-from adapter.translate import Chosen, Greeting, Incoming, Rated, from_bot_message, read_address
+from adapter.translate import Chosen, Greeting, Incoming, Rated, read_address
 from adapter.wire import Frame, parse_bot_message, send_frame, stream_frame, update_card_frame, welcome_frame
 from weconverse import WeConverseError
 

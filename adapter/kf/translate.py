@@ -1,25 +1,12 @@
 """What a customer's message means to the service. Pure; the rule is that of :mod:`adapter.translate`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from adapter.kf.wire import KfItem, clicked
-from adapter.translate import Address, Attachment, Incoming, Silence, incoming
-from weconverse.v1.conversation_pb2 import Content, Media, Part
+from adapter.translate import FETCHABLE, Address, Attachment, Incoming, Silence, incoming, media_part
+from weconverse.v1.conversation_pb2 import Content, Part
 
-_FETCHED: Final[Mapping[str, Literal["image", "voice", "video", "file"]]] = {
-    "image": "image",
-    "voice": "voice",
-    "video": "video",
-    "file": "file",
-}
-_MIME: Final[Mapping[str, str]] = {
-    "image": "image/jpeg",
-    "voice": "audio/amr",
-    "video": "video/mp4",
-    "file": "application/octet-stream",
-}
-_UNKNOWN_MIME: Final = "application/x-unknown"
 _MOST_RECORDS: Final = 50
 """Of a merged message that are told."""
 _RECORD_CHARACTERS: Final = 500
@@ -30,7 +17,7 @@ def from_kf_item(account: str, item: KfItem, *, key: bytes = b"") -> Incoming | 
 
     Args:
         account: the account's name in the settings, 1 to 64 characters of ``[a-zA-Z0-9._-]``.
-        key: as for ``translate.from_app_message``.
+        key: as for ``adapter.translate.incoming``.
     """
     if not item.external_userid or not item.msgid:
         return Silence("no person")
@@ -46,14 +33,14 @@ def address_of(item: KfItem) -> Address:
 
 
 def _parts(item: KfItem) -> tuple[list[Part], tuple[Attachment, ...]]:
-    kind = _FETCHED.get(item.kind)
+    kind = FETCHABLE.get(item.kind)
     if kind is not None:
         name = item.text("filename") if kind == "file" else ""
-        part = Part(media=Media(mime_type=_MIME[kind], display_name=name))
+        part = media_part(kind, display_name=name)
         return [part], (Attachment(part=0, kind=kind, media_id=item.text("media_id")),)
     say = _SAID.get(item.kind)
     if say is None:
-        return [Part(media=Media(mime_type=_UNKNOWN_MIME))], ()
+        return [media_part(item.kind)], ()
     text = say(item.body).strip()
     return ([Part(text=text)] if text else []), ()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapter.application.events import from_app_event
+from adapter.application.translate import from_app_event
 from adapter.translate import Chosen, Greeting, Incoming, Silence
 from adapter.wire import AppMessage, message_xml, parse_message
 

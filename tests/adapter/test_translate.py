@@ -8,21 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter.application.translate import app_event_id, from_app_message
+from adapter.bot.translate import from_bot_message, strip_mention
 from adapter.cards import DONE_KEY
-from adapter.translate import (
-    Address,
-    Chosen,
-    Greeting,
-    Incoming,
-    Rated,
-    Silence,
-    app_event_id,
-    from_app_message,
-    from_bot_message,
-    read_address,
-    sentence,
-    strip_mention,
-)
+from adapter.translate import Address, Chosen, Greeting, Incoming, Rated, Silence, read_address, sentence
 from adapter.wire import AppMessage, BotCardClick, BotFeedback, BotMedia, BotMessage
 from weconverse.v1.conversation_pb2 import Content
 from weconverse.v1.error_reason_pb2 import ErrorReason
