@@ -92,15 +92,23 @@ class Bubble:
         # From the sending on: what the acknowledgement takes is part of the pause, not beside it.
         self._next_at = began + self._refresh
 
-    async def finish(self, content: str, *, wait_seconds: float) -> None:
+    async def finish(self, content: str, *, wait_seconds: float, taken: Callable[[], None] | None = None) -> None:
         """Shows the last content and ends the stream. Repeating it shows nothing twice.
+
+        Args: ``taken`` is called when WeCom has it.
 
         Raises:
             BotError: it may not be shown.
         """
-        await self._write(content, finish=True, wait_seconds=wait_seconds)
+        await self._write(content, finish=True, wait_seconds=wait_seconds, taken=taken)
 
-    async def _write(self, content: str, *, finish: bool, wait_seconds: float) -> None:
-        frame = stream_frame(self._req_id, self._stream_id, content, finish, self._feedback_id)
-        self._feedback_id = ""  # in the first reply only (DOC 101031)
-        await self._line.request(self._req_id, frame, CMD, wait_seconds=wait_seconds)
+    async def _write(
+        self, content: str, *, finish: bool, wait_seconds: float, taken: Callable[[], None] | None = None
+    ) -> None:
+        feedback_id, self._feedback_id = self._feedback_id, ""  # in the first reply only (DOC 101031)
+        frame = stream_frame(self._req_id, self._stream_id, content, finish, feedback_id)
+        try:
+            await self._line.request(self._req_id, frame, CMD, wait_seconds=wait_seconds, taken=taken)
+        except FrameRefused:
+            self._feedback_id = feedback_id  # which did nothing, so the next one is the first
+            raise

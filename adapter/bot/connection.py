@@ -30,6 +30,8 @@ _SILENT_FRAMES: Final = 3
 """Frames in a row without an acknowledgement, whatever their ``req_id``, after which it counts as dead too."""
 _MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 _CLOSE_SECONDS: Final = 1.0
+_LAST_ACK_SECONDS: Final = 1.0
+"""What a cancelled sender still waits for an acknowledgement, which takes some 50 ms."""
 
 
 def new_req_id(cmd: str) -> str:
@@ -69,11 +71,17 @@ class BotConnection:
         self._silent = 0
         self._lost = False
 
-    async def request(self, req_id: str, frame: str, cmd: str) -> dict[str, Any]:
+    async def request(
+        self, req_id: str, frame: str, cmd: str, taken: Callable[[], None] | None = None
+    ) -> dict[str, Any]:
         """Sends one frame and returns the body of the acknowledgement, mostly empty, once WeCom took it.
 
         Waits for twice ``ack_seconds``: what comes in the second half is late, and counted.
         A task that is cancelled here leaves the frame sent.
+
+        Args:
+            taken: called when WeCom took the frame. With it a task that is cancelled waits for a
+                moment longer, so that less is sent again by whoever goes on.
 
         Raises:
             FrameRefused: with WeCom's code; it did nothing.
@@ -84,9 +92,16 @@ class BotConnection:
             await self._settle(req_id)
             awaited = self._awaited[req_id] = _Awaited(self._clock() + 2 * self._ack_seconds)
             await self._send(frame)
-            ack = await self._ack(req_id, awaited)
+            try:
+                ack = await self._ack(req_id, awaited)
+            except asyncio.CancelledError:
+                if taken is not None and await _came(awaited):
+                    taken()
+                raise
         if ack.errcode:
             raise FrameRefused(ack.errcode, cmd)
+        if taken is not None:
+            taken()
         return ack.body
 
     async def subscribe(self, bot_id: str, secret: Secret, seconds: float) -> None:
@@ -215,6 +230,12 @@ class BotConnection:
                 awaited.ack.set_exception(ConnectionLost("the connection ended"))
                 awaited.ack.exception()  # marks it as seen, for frames that nobody waits for
         self._awaited.clear()
+
+
+async def _came(awaited: _Awaited) -> bool:
+    """Whether a frame that is on its way turns out to be taken, within a moment."""
+    await asyncio.wait((awaited.ack,), timeout=_LAST_ACK_SECONDS)
+    return awaited.ack.done() and awaited.ack.exception() is None and not awaited.ack.result().errcode
 
 
 @asynccontextmanager

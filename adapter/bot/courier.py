@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from cachetools import TTLCache
 
 from adapter.bot.errors import RECEIVER, SLOW_DOWN, TOO_LONG, BotError, FrameRefused, OverBudget
 from adapter.bot.line import BotLine
@@ -16,6 +17,10 @@ from adapter.translate import Address, read_address
 from weconverse import ConversationClient, Delivery, NotFound
 
 log = structlog.get_logger()
+
+_MOST_SHOWN: Final = 10_000
+_SHOWN_SECONDS: Final = 3600.0
+"""How long this process remembers what it has shown of a turn; the service has the record by then."""
 
 _NOT_REACHED: Final = (
     "the person never wrote to the bot, or the bot is not in the group; whoever shall get messages has to write first"
@@ -64,6 +69,7 @@ class BotCourier:
         self._pace = pace
         self._upload = upload
         self._longest_pause = longest_pause
+        self._shown: TTLCache[str, Progress] = TTLCache(_MOST_SHOWN, _SHOWN_SECONDS)
 
     async def deliver(self, delivery: Delivery, record: Record) -> Outcome:
         """Shows the reply as it grows, then as it is. See :class:`adapter.outcome.Courier`."""
@@ -75,7 +81,10 @@ class BotCourier:
         if delivery.attempt == 1:
             for flaw in flaws(delivery.ended_turn, "bot"):
                 log.warning("card_said_in_words", turn=delivery.turn, why=flaw)
-        if delivery.attempt > 1 and (not address.req_id or read_progress(delivery.progress).proactive):
+        recorded = read_progress(delivery.progress)
+        # Of our own accord, or behind the bubble.
+        unprotected = not address.req_id or recorded.proactive or recorded.sent > 0
+        if delivery.attempt > 1 and unprotected and delivery.turn not in self._shown:
             self._metrics.resend_suspect.labels("bot").inc()
         showing = Showing(
             self._client,
@@ -85,6 +94,7 @@ class BotCourier:
             address=address,
             record=record,
             pace=self._pace,
+            shown=self._shown,
             upload=self._upload,
         )
         try:

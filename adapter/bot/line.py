@@ -108,13 +108,17 @@ class BotLine:
             return
         self._refused_backoff.reset()
 
-    async def request(self, req_id: str, frame: str, cmd: str, *, wait_seconds: float) -> dict[str, Any]:
+    async def request(
+        self, req_id: str, frame: str, cmd: str, *, wait_seconds: float, taken: Callable[[], None] | None = None
+    ) -> dict[str, Any]:
         """Sends a frame over the present connection, or the next one if that comes within ``wait_seconds``.
 
         Returns the body of the acknowledgement, which few commands have.
 
         A dropped subscription (846609) is renewed and the frame sent once more; a conflict
         (6000) is tried again three times. Both mean that nothing was done.
+
+        Args: ``taken`` as in :meth:`BotConnection.request`.
 
         Raises:
             BotError: as :meth:`BotConnection.request`; ``ConnectionLost`` also when no connection came.
@@ -124,7 +128,7 @@ class BotLine:
         while True:
             connection = await self._present(wait_seconds)
             try:
-                return await connection.request(req_id, frame, cmd)
+                return await connection.request(req_id, frame, cmd, taken)
             except FrameRefused as refused:
                 if refused.code == NOT_SUBSCRIBED and not renewed:
                     renewed = True

@@ -1,14 +1,16 @@
 """One delivery of a bot: a bubble that grows with the reply, further messages for what does not fit in it.
 
 The stream's id is made from the turn's name, so every attempt writes to the same bubble and
-repeating it shows nothing twice. Messages of the bot's own accord (``aibot_send_msg``) have
-no such protection; how many were sent is recorded after each, and what remains is that the
-one between the sending and the record may be seen twice.
+repeating it shows nothing twice. Messages of the bot's own accord (``aibot_send_msg``), cards
+and files have no such protection. How many were sent is recorded after each, and remembered
+here too, for an attempt that begins before the record has arrived, as after a restart of the
+service. What remains is that of an instance that dies the one between the sending and the
+record may be seen twice.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -94,6 +96,11 @@ def read_progress(data: bytes) -> Progress:
         return Progress()
 
 
+def further(one: Progress, other: Progress) -> Progress:
+    """What is known from two sources: the one of an attempt that came later, or further."""
+    return max(one, other, key=lambda known: (known.proactive, known.level, len(known.refused), known.sent))
+
+
 class Upload(Protocol):
     """Gives WeCom the bytes of a file."""
 
@@ -124,9 +131,11 @@ class Showing:
         address: Address,
         record: Record,
         pace: MemberPace,
+        shown: MutableMapping[str, Progress],
         upload: Upload | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Args: ``shown`` remembers of each turn how far this process has shown it."""
         self._client = client
         self._line = line
         self._timing = timing
@@ -145,7 +154,11 @@ class Showing:
             feedback_id=delivery.turn if delivery.attempt <= 1 and len(delivery.turn) <= _FEEDBACK_BYTES else "",
             clock=clock,
         )
+        self._shown = shown
         self.progress = read_progress(delivery.progress)
+        # Only if it was offered before: a deleted turn's name may be used anew.
+        if delivery.attempt > 1 and (known := shown.get(delivery.turn)) is not None:
+            self.progress = further(self.progress, known)
 
     async def run(self) -> None:
         """Returns when WeCom has all of it.
@@ -170,9 +183,13 @@ class Showing:
             except FrameRefused as refused:
                 await self._make_way(refused, piece, pieces)
                 continue
-            self.progress = msgspec.structs.replace(self.progress, sent=self.progress.sent + 1)
             if self.progress.sent < len(pieces):
                 await self._recorded()
+
+    def _taken(self) -> None:
+        """WeCom has the next piece."""
+        self.progress = msgspec.structs.replace(self.progress, sent=self.progress.sent + 1)
+        self._shown[self._delivery.turn] = self.progress
 
     # --- the reply as it is -----------------------------------------------------------------
 
@@ -190,7 +207,7 @@ class Showing:
             case Words(text) if self.progress.sent == 0 and not self.progress.proactive:
                 if self._bubble.left <= 0:
                     raise FrameRefused(STREAM_CLOSED, "a bubble that is too old")
-                await self._in_budget(lambda: self._finish(text))
+                await self._in_budget(lambda: self._finish(text, self._taken))
             case Words(text):
                 await self._send("markdown", {"content": text})
             case Card(card=card):
@@ -218,12 +235,14 @@ class Showing:
             await self._send(msgtype, inner)
             return
         frame = respond_frame(req_id, msgtype, inner)
-        await self._in_budget(lambda: self._line.request(req_id, frame, CMD, wait_seconds=_WAIT))
+        await self._in_budget(lambda: self._line.request(req_id, frame, CMD, wait_seconds=_WAIT, taken=self._taken))
 
     async def _send(self, msgtype: str, inner: Mapping[str, Any]) -> None:
         req_id = new_req_id("aibot_send_msg")
         frame = send_frame(req_id, self._address.target, 2 if self._address.chat else 1, msgtype, inner)
-        await self._in_budget(lambda: self._line.request(req_id, frame, "aibot_send_msg", wait_seconds=_WAIT))
+        await self._in_budget(
+            lambda: self._line.request(req_id, frame, "aibot_send_msg", wait_seconds=_WAIT, taken=self._taken)
+        )
 
     async def _in_budget(self, send: Callable[[], Awaitable[object]]) -> None:
         """Sends when the conversation may get another message; a refusal for frequency showed nothing, and is repeated.
@@ -250,10 +269,10 @@ class Showing:
             waited += pause
             await asyncio.sleep(pause)
 
-    async def _finish(self, part: str) -> None:
+    async def _finish(self, part: str, taken: Callable[[], None] | None = None) -> None:
         for left in reversed(range(_BUBBLE_TRIES)):
             try:
-                await self._bubble.finish(part, wait_seconds=_WAIT)
+                await self._bubble.finish(part, wait_seconds=_WAIT, taken=taken)
             except (AckMissing, ConnectionLost):
                 if left == 0:
                     raise

@@ -154,6 +154,29 @@ async def test_a_late_ack_is_not_taken_for_the_next_frame() -> None:
         assert refused.value.code == 846608
 
 
+@pytest.mark.parametrize(("code", "told"), [(0, True), (846608, False), (None, False)])
+async def test_a_cancelled_sender_learns_what_became_of_its_frame(code: int | None, told: bool) -> None:
+    async with subscribed(ack_seconds=0.2) as (peer, connection, _registry):
+        held: list[tuple[web.WebSocketResponse, Frame]] = []
+        taken: list[None] = []
+
+        async def hold(socket: web.WebSocketResponse, frame: Frame) -> None:
+            held.append((socket, frame))
+
+        peer.handle = hold
+        frame = stream_frame("r1", "s", "text", finish=True)
+        sending = asyncio.create_task(connection.request("r1", frame, "aibot_respond_msg", lambda: taken.append(None)))
+        await peer.until(lambda: len(held) == 1)
+        sending.cancel()
+        if code is None:
+            await connection.aclose()
+        else:
+            await held[0][0].send_str(ack_frame("r1", code, "ok"))
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert bool(taken) is told
+
+
 async def test_an_ack_in_the_second_half_counts_and_is_counted() -> None:
     async with subscribed(ack_seconds=0.1) as (peer, connection, registry):
 

@@ -1,6 +1,8 @@
 """How a bot's reply is shown when WeCom refuses frames: the showing alone, on a line that is scripted."""
 
+import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -35,7 +37,9 @@ class ScriptedLine:
         self.taken: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
 
-    async def request(self, req_id: str, frame: str, cmd: str, *, wait_seconds: float) -> None:
+    async def request(
+        self, req_id: str, frame: str, cmd: str, *, wait_seconds: float, taken: Callable[[], None] | None = None
+    ) -> None:
         body = parse_frame(frame).body
         inner = body.get("stream") or body[body["msgtype"]]
         content = inner.get("content") or f"[{body['msgtype']}]"
@@ -47,6 +51,8 @@ class ScriptedLine:
             raise step
         self.taken.append((cmd, content))
         self.bodies.append(body)
+        if taken is not None:
+            taken()
 
 
 class Records:
@@ -55,6 +61,23 @@ class Records:
 
     async def __call__(self, progress: bytes) -> None:
         self.all.append(read_progress(progress))
+
+
+def courier_on(line: ScriptedLine, pace: MemberPace | None = None, upload: Upload | None = None) -> BotCourier:
+    return BotCourier(
+        cast("ConversationClient", None),  # an ended turn needs no service
+        cast("BotLine", line),
+        Metrics(CollectorRegistry()),
+        timing=BotTiming(),
+        pace=pace or MemberPace(0, 0),
+        upload=upload,
+    )
+
+
+def to_deliver(reply: str) -> Delivery:
+    address = Address(door="bot", user="lina", chat_type="single", req_id="r1")
+    turn = Turn(name=TURN, reply=Content(parts=[Part(text=reply)]), finish_reason=Turn.STOP)
+    return Delivery(turn=TURN, address=msgspec.json.encode(address), attempt=1, ended_turn=turn)
 
 
 async def show(
@@ -72,14 +95,7 @@ async def show(
     pace: MemberPace | None = None,
     upload: Upload | None = None,
 ) -> tuple[Outcome, list[Progress]]:
-    courier = BotCourier(
-        cast("ConversationClient", None),  # an ended turn needs no service
-        cast("BotLine", line),
-        Metrics(CollectorRegistry()),
-        timing=BotTiming(),
-        pace=pace or MemberPace(0, 0),
-        upload=upload,
-    )
+    courier = courier_on(line, pace, upload)
     address = Address(door="bot", user="lina", chat=chat, chat_type="group" if chat else "single", req_id=req_id)
     delivery = Delivery(
         turn=TURN,
@@ -148,6 +164,40 @@ async def test_the_next_attempt_goes_on_behind_what_was_recorded() -> None:
     progress = msgspec.json.encode(Progress(sent=1))
     assert (await show(line, LONG, progress=progress, attempt=2))[0] == Delivered()
     assert line.taken == [(SEND, part) for part in bot_parts(LONG)[1:]]
+
+
+@pytest.mark.parametrize("lost_at", [1, 2], ids=["the bubble", "a message"])
+async def test_what_was_shown_but_not_recorded_is_not_shown_again_by_the_same_process(lost_at: int) -> None:
+    """The lease is lost with the record on its way, as when the service is restarted."""
+    line = ScriptedLine()
+    courier = courier_on(line)
+    delivery = to_deliver(LONG)
+    records = Records()
+
+    async def lost(progress: bytes) -> None:
+        if len(records.all) + 1 == lost_at:
+            raise asyncio.CancelledError
+        await records(progress)
+
+    with pytest.raises(asyncio.CancelledError):
+        await courier.deliver(delivery, lost)
+    delivery.attempt = 2
+    delivery.progress = msgspec.json.encode(records.all[-1]) if records.all else b""
+    assert await courier.deliver(delivery, Records()) == Delivered()
+    assert [content for _, content in line.taken] == bot_parts(LONG)
+    delivery.attempt = 3  # also if the report of the whole was what got lost
+    assert await courier.deliver(delivery, Records()) == Delivered()
+    assert len(line.taken) == len(bot_parts(LONG))
+    delivery.attempt = 1  # the conversation was deleted, and somebody uses the name again
+    delivery.progress = b""
+    assert await courier.deliver(delivery, Records()) == Delivered()
+    assert len(line.taken) == 2 * len(bot_parts(LONG))
+
+
+async def test_the_rating_is_asked_for_again_where_the_first_frame_was_refused() -> None:
+    line = ScriptedLine(45002)
+    assert (await show(line, "答案"))[0] == Delivered()
+    assert line.bodies[0]["stream"]["feedback"] == {"id": TURN}
 
 
 async def test_what_wecom_calls_too_long_is_sent_in_halves_without_loss_or_repetition() -> None:
