@@ -280,7 +280,7 @@ def _json_object(text: str | bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError):
-        value = _lenient_json(text)
+        value = lenient_json(text)
     except RecursionError:
         raise WireError("json: nested too deep") from None
     if not isinstance(value, dict):
@@ -288,8 +288,14 @@ def _json_object(text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def _lenient_json(text: str | bytes) -> Any:
-    """For what strict decoders refuse and WeCom sends: raw control characters inside strings (DOC 101463)."""
+def lenient_json(text: str | bytes) -> Any:
+    """For what strict decoders refuse and WeCom sends: raw control characters inside strings (DOC 101463).
+
+    What is no UTF-8, and half surrogate pairs, are replaced.
+
+    Raises:
+        WireError: not JSON.
+    """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     try:

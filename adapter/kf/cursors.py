@@ -39,7 +39,7 @@ class Cursors:
             self._state = msgspec.json.decode(await asyncio.to_thread(_read, self._path), type=_State)
         except FileNotFoundError:
             log.info("kf_cursors_new", path=str(self._path))
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("kf_cursors_lost", path=str(self._path), why=type(error).__name__)
 
     def get(self, open_kfid: str) -> str:

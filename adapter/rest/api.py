@@ -32,6 +32,7 @@ from adapter.rest.errors import (
     refusal,
 )
 from adapter.rest.multipart import one_file
+from adapter.wire import WireError, lenient_json
 from program.secret import Secret
 from weconverse.v1.conversation_pb2 import Media
 
@@ -263,10 +264,10 @@ class WeComApi:
                 disposition = response.headers.get("Content-Disposition", "")
                 if not disposition and response.content_type in ("application/json", "text/plain"):
                     # Errors come where the file would be. A file that happens to be JSON has a name.
-                    return msgspec.json.decode(await response.content.read(_MAX_ERROR_BYTES), type=_Downloaded)
+                    return _decoded(await response.content.read(_MAX_ERROR_BYTES), _Downloaded)
                 pieces = await read_within(response, most=most, claim=claim)
                 return _Downloaded(file=Fetched(b"".join(pieces), name_of(disposition), response.content_type))
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, WireError, RecursionError) as error:
             raise WeComUnreachable(f"media/get: {type(error).__name__}", maybe_done=True) from None
 
     async def _with_token(self, call: str, request: Callable[[str], Awaitable[_T]], *, repeatable: bool) -> _T:
@@ -361,6 +362,14 @@ class WeComApi:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=True) from None
         try:
-            return msgspec.json.decode(raw, type=answer)
-        except msgspec.DecodeError:
+            return _decoded(bytes(raw), answer)
+        except (msgspec.DecodeError, WireError, RecursionError):
             raise WeComUnreachable(f"{call}: an answer that is not the documented JSON", maybe_done=True) from None
+
+
+def _decoded(raw: bytes, answer: type[_T]) -> _T:
+    """Reads an answer. Texts of people stand in some: none of theirs may keep those of others from being read."""
+    try:
+        return msgspec.json.decode(raw, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.convert(lenient_json(raw), type=answer)

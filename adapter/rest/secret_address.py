@@ -96,5 +96,5 @@ class SecretAddress:
             raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=True) from None
         try:
             return msgspec.json.decode(raw, type=answer)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise WeComUnreachable(f"{call}: an answer that is not the documented JSON", maybe_done=True) from None

@@ -67,6 +67,8 @@ class Platform:
             return web.Response(status=answer)
         if isinstance(answer, dict):
             return web.json_response(answer)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/json")
         if self.tokens[-1] != self.valid:
             return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         return web.json_response({"errcode": 0, "errmsg": "ok", "msgid": f"m{len(self.bodies)}", "invaliduser": ""})
@@ -151,6 +153,23 @@ async def test_a_wrong_secret_is_tried_again_after_minutes_that_double() -> None
                 calls.append(second)
         assert calls == [0, 120, 360]
         assert wecom.platform.bodies
+
+
+@pytest.mark.parametrize("text", [b"a\x01b\tc", b"\\ud83d", b"\xff\xfe", "\ud83d".encode("utf-8", "surrogatepass")])
+async def test_answers_hold_what_people_write(text: bytes) -> None:
+    async with connected() as wecom:
+        wecom.platform.send_answers.append(b'{"errcode":0,"msgid":"' + text + b'"}')
+        assert await wecom.send()
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff", b"[]", b'{"errcode":"0"}', b'{"errcode":NaN}', b'{"a":' + b"[" * 100_000]
+)
+async def test_an_answer_that_is_none_says_nothing(raw: bytes) -> None:
+    async with connected() as wecom:
+        wecom.platform.send_answers.extend([raw] * 4)
+        with pytest.raises(WeComUnreachable):
+            await wecom.send(check=False)
 
 
 async def test_a_busy_platform_says_nothing_about_the_secret() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from adapter.backoff import Backoff
-from adapter.cards import MESSAGE_TYPE
+from adapter.cards import CARD_TYPE, MESSAGE_TYPE
 from adapter.kf.api import KfApi
 from adapter.kf.courier import HandingOver, KfCourier, Progress, read_progress
 from adapter.kf.errors import came_through_before
@@ -470,3 +470,9 @@ def test_ids_of_messages_are_what_wecom_takes(turn: str, part: str) -> None:
     assert len(message_id(turn, part)) == 32
     assert message_id(turn, part).isalnum()
     assert message_id(turn, part) != message_id(turn, part + "x")
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b'{"a": "\xff"}', b"[]", b'{"a":' + b"[" * 100_000])
+def test_a_card_that_is_none_is_no_defect(raw: bytes) -> None:
+    card = Part(media=Media(mime_type=CARD_TYPE, inline_data=raw))
+    assert messages(Turn(reply=Content(parts=[Part(text="看这里"), card])), 5)

@@ -75,7 +75,7 @@ async def test_cursors_outlive_the_program(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["cursors.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"not JSON", b'{"cursors": 3}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"not JSON", b'{"cursors": 3}', b"\xff", b'{"cursors": {"wk": "\xff"}}'])
 async def test_a_file_that_cannot_be_read_counts_as_lost(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cursors.json"
     path.write_bytes(content)
