@@ -8,11 +8,13 @@ every message of the customer is heard of; when too many do, at the service.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 import structlog
+from cachetools import TTLCache
 
 from adapter.cards import check_not_native
 from adapter.kf.api import KfApi
@@ -48,6 +50,9 @@ _PATIENCE: Final = 60.0
 _CATCH_UP_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 300.0
 """After which an answer that waits at the service is looked at again, if its customer has not written before."""
+_MOST_FILES: Final = 10_000
+_FILE_SECONDS: Final = 86400.0
+"""In which an equal file is not put up again: far below the three days that it lives, so that none ends on its way."""
 _TOO_LATE: Final = "the customer has not written within 48 hours"
 _PERSON_HAS_IT: Final = "a person of the company has the customer"
 
@@ -131,6 +136,7 @@ class KfCourier:
         self._max_waiting = max_waiting
         self._file_above = file_above
         self._waits = 0
+        self._put_up_lately: TTLCache[bytes, str] = TTLCache(_MOST_FILES, _FILE_SECONDS)
 
     async def deliver(self, delivery: Delivery, record: Record) -> Outcome:
         """Sends the messages that were not sent yet. See :class:`adapter.outcome.Courier`."""
@@ -217,10 +223,19 @@ class KfCourier:
                 return menu_message(to, msgid, head, items)
             case File(kind=kind, name=name, data=data):
                 try:
-                    media_id = await self._uploads.upload(kind, name, data)
+                    return media_message(to, msgid, kind, await self._put_up(kind, name, data))
                 except ContentRefused:
                     return text_message(to, msgid, message.in_words)
-                return media_message(to, msgid, kind, media_id)
+
+    async def _put_up(self, kind: str, name: str, data: bytes) -> str:
+        """The ``media_id`` of a file, which may have been put up for another customer."""
+        digest = hashlib.blake2b(f"{kind}/{name}/".encode(), digest_size=16)
+        digest.update(data)
+        key = digest.digest()
+        media_id = self._put_up_lately.get(key)
+        if media_id is None:
+            media_id = self._put_up_lately[key] = await self._uploads.upload(kind, name, data)
+        return media_id
 
     async def _try(self, sending: "_Sending", msgid: str, body: bytes) -> bool:
         """Sends one message; ``False`` when WeCom takes none until the customer writes again."""

@@ -72,11 +72,12 @@ def messages(turn: Turn, room: int, *, file_above: int = 0) -> list[Message]:
         else:
             texts.append(plain(clean(part.text)))
     items = [MenuItem(choice.label or choice.text, choice.text or choice.label) for choice in turn.choices]
+    items = [item for item in items if has_visible(item.label)]
     if items and not _fit(items):
         texts.append("\n".join([_CHOOSE, *(f"{number}. {item.label}" for number, item in enumerate(items, start=1))]))
         items = []
     text = "\n".join(text for text in texts if text).strip()
-    needs_text = has_visible(text) or bool(items) or not files
+    needs_text = has_visible(text) or bool(items) or not files or len(files) > room
     sent, left = files[: room - needs_text], files[room - needs_text :]
     if left:
         text = "\n".join([text, *(file.in_words for file in left)]).strip()

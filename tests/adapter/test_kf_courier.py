@@ -25,6 +25,7 @@ from adapter.metrics import Metrics
 from adapter.outcome import Delivered, Outcome, Retry, Undeliverable, Waiting
 from adapter.rest.api import WeComApi
 from adapter.rest.errors import SlowDown, refusal
+from adapter.text.visible import has_visible
 from adapter.translate import Address
 from simulator.app import Simulator
 from simulator.clock import SystemClock
@@ -419,6 +420,21 @@ async def test_files_of_a_reply_are_put_up() -> None:
         assert kinds == [None, "image", "file"]
 
 
+async def test_an_equal_file_is_put_up_once() -> None:
+    async with bench() as b:
+        picture = Media(mime_type="image/png", inline_data=b"\x89PNG\r\n\x1a\n....", display_name="图.png")
+        for number in range(3):
+            turn = Turn(reply=Content(parts=[Part(media=picture)]))
+            assert await b.deliver(turn, number=f"{number}") == Delivered()
+        bubbles = b.sim.replies(LIN, "kf")
+        assert len(bubbles) == 3
+        assert len({bubble.content["url"] for bubble in bubbles if bubble.content}) == 1
+        # Another name is another file to those who get it.
+        other = Media(mime_type="image/png", inline_data=picture.inline_data, display_name="另.png")
+        assert await b.deliver(Turn(reply=Content(parts=[Part(media=other)])), number="3") == Delivered()
+        assert len({bubble.content["url"] for bubble in b.sim.replies(LIN, "kf") if bubble.content}) == 2
+
+
 # --- pure ---------------------------------------------------------------------------------
 
 
@@ -451,9 +467,20 @@ def test_any_reply_fits_into_any_room(
             case Menu(head=head, items=items):
                 assert 1 <= len(head.encode()) <= 1024
                 assert len(items) <= 10
+                assert all(has_visible(item.label) for item in items)
                 assert all(len(item.id.encode()) <= 128 and len(item.label.encode()) <= 128 for item in items)
             case File(data=data):
                 assert len(data) > 5
+
+
+def test_files_for_which_there_is_no_room_are_told() -> None:
+    files = [Part(media=Media(mime_type="application/pdf", inline_data=b"%PDF-1.7", display_name=f"{number}.pdf"))
+             for number in range(6)]  # fmt: skip
+    text, *sent = messages(Turn(reply=Content(parts=files)), 5)
+    assert isinstance(text, Text)
+    assert text.content == "（4.pdf没能发送成功。）\n（5.pdf没能发送成功。）"
+    assert [file.name for file in sent if isinstance(file, File)] == ["0.pdf", "1.pdf", "2.pdf", "3.pdf"]
+    assert all(isinstance(message, File) for message in messages(Turn(reply=Content(parts=files)), 6))
 
 
 def test_choices_that_no_menu_takes_are_listed() -> None:
