@@ -21,6 +21,7 @@ from adapter.settings import (
     WeComSettings,
     check,
 )
+from adapter.wire import AppMessage
 from program.secret import Secret
 from program.settings import SettingsError
 from simulator.app import Simulator
@@ -293,6 +294,28 @@ async def test_what_was_written_before_the_start_is_read_at_the_start(tmp_path: 
             await told(sim, "答：一")
             # No callback and no setting names this account: it is found in the list of accounts.
             await told(sim, "答：二", customer=ZHOU, desk=SALES)
+
+
+async def test_an_account_that_was_granted_is_found_at_once(tmp_path: Path) -> None:
+    async with FakeService(echo) as fake, platform() as sim:
+        every = sim.corp.desks
+        sim.corp.desks = {DESK: every[DESK]}
+        async with adapter(sim, fake, tmp_path, assistants={}):
+            sim.customer_writes(LIN, "一")
+            await told(sim, "答：一")
+            sim.corp.desks = every
+            sim.faults.once("kf_callback_lost")
+            sim.customer_writes(ZHOU, "二", account=SALES)
+            event = AppMessage(to_user=sim.settings.corp_id, msg_type="event", event="kf_account_auth_change")
+            sim.callbacks.post(sim.corp.kf_app, event)
+            await told(sim, "答：二", customer=ZHOU, desk=SALES)
+
+
+async def test_a_customer_who_came_in_during_a_restart_is_welcomed(tmp_path: Path) -> None:
+    async with FakeService(echo, greeting="欢迎") as fake, platform() as sim:
+        sim.customer_enters(LIN)
+        async with adapter(sim, fake, tmp_path):
+            await told(sim, "欢迎")
 
 
 async def test_pages_to_the_end_with_empty_ones_between(tmp_path: Path) -> None:
