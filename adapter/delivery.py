@@ -102,17 +102,17 @@ class Lease:
                 return
             await self._rest(self._pause or self._backoff.pause())
 
-    async def settle(self, turn: str) -> bool:
+    async def settle(self, turn: str, expire_time: float) -> bool:
         """Reports a turn of this account as delivered, whoever it was offered to; whether the report is on its way.
 
         For a platform that fetches replies by itself, from whichever instance it reaches. The
-        turn must have ended.
+        turn must have ended; after ``expire_time`` (POSIX seconds) the report is not heard.
         """
         session = self._session
         if session is None:
             return False
         try:
-            await session.delivered(turn)
+            await session.delivered(turn, expire_time=expire_time)
         except WeConverseError as error:
             log.info("report_lost", turn=turn, reason=error.reason or error.code.name)
             return False
@@ -233,8 +233,8 @@ class Lease:
     async def _report(self, session: ChannelSession, delivery: Delivery, outcome: Outcome) -> None:
         self._counted.labels(self._door, type(outcome).__name__.lower()).inc()
         match outcome:
-            case Delivered():
-                await session.delivered(delivery)
+            case Delivered(expire_time=expire_time):
+                await session.delivered(delivery, expire_time=expire_time)
             case Retry(after=after, detail=detail, progress=progress):
                 log.warning("delivery_deferred", turn=delivery.turn, attempt=delivery.attempt, after=after, why=detail)
                 await session.retry(delivery, after, progress=progress, detail=detail)

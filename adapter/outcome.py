@@ -11,6 +11,9 @@ from weconverse import Delivery
 class Delivered(msgspec.Struct, frozen=True):
     """WeCom took it."""
 
+    expire_time: float | None = None
+    """Until when that is true, in POSIX seconds, where WeCom fetches for a while; ``None``: always."""
+
 
 class Retry(msgspec.Struct, frozen=True):
     """It may work in ``after`` seconds."""

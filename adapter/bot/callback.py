@@ -84,8 +84,8 @@ class BotCallbackAccount(NamedTuple):
     """What the assistant says to this person, who opens the chat; empty for silence. Raises ``WeConverseError``."""
     rate: Callable[[Rated], Awaitable[None]]
     """Notes a rating. Raises ``WeConverseError``."""
-    settle: Callable[[str, fetched.Shown], Awaitable[bool]]
-    """Whether the bubble of an owed turn that has ended may be finished now, with this."""
+    settle: Callable[[str, fetched.Shown, float], Awaitable[bool]]
+    """Whether the bubble of an owed turn that has ended may be finished now with this; see ``Settling``."""
     timing: FetchTiming
 
 
@@ -273,7 +273,7 @@ class BotCallbackDoor:
         except WeConverseError as error:
             # An error might end WeCom's asking, of which nothing is documented.
             log.info("poll_not_answered", turn=named.turn, why=error.reason or error.code.name)
-            over = named.sent_at > 0 and self._clock() - named.sent_at >= account.timing.close
+            over = named.sent_at > 0 and self._clock() - named.sent_at > account.timing.last(owed=True)
             return passive.stream(message.stream_id, fetched.STILL_AWAY if over else fetched.NOT_SURE, finish=over)
         if turn is None:
             return passive.stream(message.stream_id, fetched.UNKNOWN, finish=True)
@@ -283,7 +283,8 @@ class BotCallbackDoor:
         self, account: BotCallbackAccount, message: BotMessage, turn: Turn, sent_at: int
     ) -> dict[str, Any]:
         shown, timing = message.stream_id, account.timing
-        age = self._clock() - fetched.began(turn, sent_at)
+        began = fetched.began(turn, sent_at)
+        age = self._clock() - began
         if not fetched.ended(turn):
             if age >= timing.close:
                 return passive.stream(shown, fetched.closed_early(turn), finish=True)
@@ -292,7 +293,8 @@ class BotCallbackDoor:
         if not fetched.belongs_to_bubble(turn, sent_at, timing.close) or age > timing.last(owed=owed):
             return passive.stream(shown, fetched.SENT_SEPARATELY, finish=True)
         whole = fetched.shown(turn, group=message.chattype == "group")
-        if owed and not (age <= timing.settled_until and await account.settle(turn.name, whole)):
+        until = began + timing.settled_until
+        if owed and not (self._clock() <= until and await account.settle(turn.name, whole, until)):
             return passive.stream(shown, whole.content, finish=False)
         return passive.stream(shown, whole.content, finish=True, pictures=whole.pictures)
 

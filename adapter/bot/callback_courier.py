@@ -17,8 +17,9 @@ one instance is offered the delivery. Between the two stand these rules:
    and the refusal then means "delivered".
 
 5. *Near the end of the polls nothing is settled by them any more*: what is still owed then goes
-   by rule 3, because too few polls are left to bring an end that is lost on its way. The bubble
-   says so half of ``grace`` later: a report from before may still be on its way.
+   by rule 3, because too few polls are left to bring an end that is lost on its way. Reports
+   carry that time, so that one which hangs on its way, or in a service that hangs, settles
+   nothing later. The bubble says so half of ``grace`` later, as clocks differ.
 
 What remains: when no instance can be reached from the moment in which a bubble is about to be
 finished until WeCom stops asking, which is ``grace`` seconds at least, the answer stays unseen;
@@ -161,9 +162,10 @@ class BotCallbackCourier:
                 return await self._send(delivery, address, progress, fetched.message(turn), record)
             progress = msgspec.structs.replace(progress, fetched=True)
         beside = fetched.shown(turn, group=bool(address.chat)).beside
+        until = fetched.began(turn, address.create_time) + self._timing.settled_until
         if beside is None:
-            return Delivered()
-        if self._clock() - fetched.began(turn, address.create_time) > self._timing.settled_until:
+            return Delivered(until)
+        if self._clock() > until:
             beside = fetched.message(turn)  # the bubble says by now that everything comes separately
         return await self._send(delivery, address, progress, beside, record)
 
@@ -266,25 +268,30 @@ class Settling:
         self,
         client: ConversationClient,
         courier: BotCallbackCourier,
-        report: Callable[[str], Awaitable[bool]],
+        report: Callable[[str, float], Awaitable[bool]],
         *,
         seconds: float = _SETTLE_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Args: ``report`` says that a turn was delivered, whoever holds it; ``seconds`` for all of it."""
+        """Args: ``report`` says that a turn was delivered, as ``Lease.settle``; ``seconds`` for all of it."""
         self._client = client
         self._courier = courier
         self._report = report
         self._seconds = seconds
         self._sleep = sleep
 
-    async def __call__(self, turn: str, shown: fetched.Shown) -> bool:
-        """Whether the bubble of an owed turn may be finished now; otherwise a later poll may."""
+    async def __call__(self, turn: str, shown: fetched.Shown, until: float) -> bool:
+        """Whether the bubble of an owed turn may be finished now; otherwise a later poll may.
+
+        Args: ``until`` when the debt may be settled by that, in POSIX seconds.
+        """
         pause = _FIRST_ASK
         try:
             async with asyncio.timeout(self._seconds):
                 # What does not fit into the bubble is the holder's to send: then the poll that reaches him counts.
-                if not self._courier.fetched(turn) and (shown.beside is not None or not await self._report(turn)):
+                if not self._courier.fetched(turn) and (
+                    shown.beside is not None or not await self._report(turn, until)
+                ):
                     return False
                 while await self._owed(turn):
                     await self._sleep(pause)

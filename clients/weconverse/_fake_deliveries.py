@@ -1,6 +1,7 @@
 """The deliveries of the fake service: who is attached, and what is offered to whom."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 
 from weconverse._fake_turns import FakeTurn
@@ -87,7 +88,10 @@ class Deliveries:
         """Takes a result. Of a turn that this instance does not hold it may say only that it was delivered."""
         self.results.append(result)
         debt = self._debts.get(result.turn)
-        if debt is not None and _may_report(debt, session, result):
+        expired = result.HasField("expire_time") and result.expire_time.ToNanoseconds() < time.time_ns()
+        if debt is not None and expired and debt.holder is session:
+            debt.holder = None
+        elif debt is not None and not expired and _may_report(debt, session, result):
             if result.progress:
                 debt.progress = result.progress
             if result.outcome == DeliveryResult.DELIVERED:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from weconverse._names import assistant_name, conversation_name, new_request_id
 from weconverse.v1.channel_pb2 import PushRequest
@@ -127,4 +128,11 @@ def duration(seconds: float) -> Duration:
         raise ValueError(f"{seconds} is not a number of seconds to wait")
     message = Duration()
     message.FromNanoseconds(round(seconds * 1e9))
+    return message
+
+
+def timestamp(time: float) -> Timestamp:
+    """The wire form of POSIX seconds."""
+    message = Timestamp()
+    message.FromNanoseconds(int(time * 1e9))
     return message

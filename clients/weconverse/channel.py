@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from weconverse._names import checked_turn_name
-from weconverse._requests import duration
+from weconverse._requests import duration, timestamp
 from weconverse.errors import Internal, Unavailable, WeConverseError, from_rpc_error
 from weconverse.stream import CallReader, ReadableCall
 from weconverse.v1.channel_pb2 import (
@@ -161,6 +161,7 @@ class ChannelSession:
         retry_delay: float | None = None,
         progress: bytes = b"",
         detail: str = "",
+        expire_time: float | None = None,
     ) -> None:
         """Says how a delivery went. Returns when it is on its way; the order of calls is kept.
 
@@ -173,6 +174,7 @@ class ChannelSession:
             retry_delay: after ``RETRY`` or ``WAITING``, in how many seconds to offer it again.
             progress: what the next attempt must know, at most 4096 bytes.
             detail: why, for operators; longer than 500 characters is cut. No message text.
+            expire_time: until when this is true, in POSIX seconds; heard later, it is ignored. ``None``: always.
 
         Raises:
             ValueError: if ``progress`` is too long, or for a name that is not a turn's.
@@ -187,12 +189,15 @@ class ChannelSession:
             retry_delay=None if retry_delay is None else duration(retry_delay),
             progress=progress,
             detail=detail[:MAX_DETAIL_CHARACTERS],
+            expire_time=None if expire_time is None else timestamp(expire_time),
         )
         await self._write(AttachRequest(result=result))
 
-    async def delivered(self, turn: str | Delivery, *, progress: bytes = b"", detail: str = "") -> None:
+    async def delivered(
+        self, turn: str | Delivery, *, progress: bytes = b"", detail: str = "", expire_time: float | None = None
+    ) -> None:
         """Reports that the platform took it: the person has the reply."""
-        await self.report(turn, DeliveryResult.DELIVERED, progress=progress, detail=detail)
+        await self.report(turn, DeliveryResult.DELIVERED, progress=progress, detail=detail, expire_time=expire_time)
 
     async def retry(self, turn: str | Delivery, delay: float, *, progress: bytes = b"", detail: str = "") -> None:
         """Reports that it may work in ``delay`` seconds."""

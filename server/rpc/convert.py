@@ -186,6 +186,7 @@ def report(message: channel_pb2.DeliveryResult) -> Report:
         retry_delay=seconds(message.retry_delay),
         progress=message.progress,
         detail=message.detail[:_DETAIL_CHARACTERS],
+        expire_time=message.expire_time.seconds + message.expire_time.nanos / 1e9,
     )
 
 

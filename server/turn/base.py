@@ -162,6 +162,8 @@ class Report(msgspec.Struct, frozen=True):
     retry_delay: float
     progress: bytes
     detail: str
+    expire_time: float = 0.0
+    """Until when it is true, in POSIX seconds; 0: always."""
 
 
 class Attachment(Protocol):

@@ -214,6 +214,11 @@ class Deliveries:
         if debt is None or not _may_report(debt, attachment, report):
             _log.info("late_report", outcome=report.outcome, **logged_name(report.name))
             return
+        if 0 < report.expire_time < self._clock():
+            _log.info("expired_report", outcome=report.outcome, **logged_name(report.name))
+            if debt.offered_to is attachment:
+                self._account(debt.account).take_back(debt)
+            return
         if report.outcome == "progress":
             debt.progress = report.progress
             await self._store.record_report(DeliveryReport(report.name, "progress", report.progress))

@@ -183,10 +183,11 @@ async def test_a_merged_message_needs_nothing() -> None:
 async def test_a_poll_here_ends_the_wait() -> None:
     async with peer() as wecom:
         assert not wecom.courier.fetched(TURN)
-        waiting = asyncio.create_task(wecom.deliver(turn_of(seconds=1)))
+        turn = turn_of(seconds=1)
+        waiting = asyncio.create_task(wecom.deliver(turn))
         while not wecom.courier.fetched(TURN):
             await asyncio.sleep(0)
-        assert await waiting == Delivered()
+        assert await waiting == Delivered(turn.create_time.ToNanoseconds() / 1e9 + TIMING.settled_until)
         assert not wecom.bodies
 
 
@@ -218,12 +219,12 @@ async def test_what_a_bubble_gave_up_on_is_sent_whole() -> None:
 
 
 async def test_a_service_that_hangs_holds_up_no_poll() -> None:
-    async def report(_turn: str) -> bool:
+    async def report(_turn: str, _until: float) -> bool:
         return await asyncio.Event().wait()
 
     async with FakeService({}) as fake, ConversationClient(fake.target) as client, peer() as wecom:
         settling = Settling(client, wecom.courier, report, seconds=0.05)
-        assert not await settling(TURN, fetched.shown(turn_of(seconds=1), group=False))
+        assert not await settling(TURN, fetched.shown(turn_of(seconds=1), group=False), 0.0)
 
 
 async def test_nobody_sends_what_another_instance_settled() -> None:
@@ -256,10 +257,12 @@ async def test_nobody_sends_what_another_instance_settled() -> None:
 
             async with client.attach(account, "elsewhere") as elsewhere:
 
-                async def report(name: str) -> bool:
-                    await elsewhere.delivered(name)
+                async def report(name: str, until: float) -> bool:
+                    await elsewhere.delivered(name, expire_time=until)
                     return True
 
-                assert await Settling(client, courier, report)(turn.name, fetched.shown(turn, group=False))
+                settling, shown = Settling(client, courier, report, seconds=0.2), fetched.shown(turn, group=False)
+                assert not await settling(turn.name, shown, time.time() - 1)  # it was on its way for too long
+                assert await settling(turn.name, shown, time.time() + 60)
             outcome = await courier.deliver(Delivery(turn=turn.name, address=to, ended_turn=turn), record)
             assert outcome == Delivered()

@@ -41,13 +41,14 @@ class Asked:
         self.now = 0.0
         self.wecom: TestClient[web.Request, web.Application]
 
-    async def settle(self, turn: str, _shown: fetched.Shown) -> bool:
+    async def settle(self, turn: str, _shown: fetched.Shown, until: float) -> bool:
+        assert until == self.turn.create_time.seconds + TIMING.settled_until
         self.settled.append(turn)
         return self.may_settle
 
     async def poll(self, age: float) -> tuple[bool, str]:
         """Whether the bubble is finished, and what it says."""
-        self.now = self.turn.create_time.ToNanoseconds() / 1e9 + age
+        self.now = self.turn.create_time.seconds + age
         body = _body(fetched.stream_id(self.turn.name, self.turn.create_time.seconds))
         sealed = _envelope().seal(msgspec.json.encode(body), str(_now()), "n")
         query = {"msg_signature": sealed.msg_signature, "timestamp": sealed.timestamp, "nonce": sealed.nonce}
@@ -167,8 +168,9 @@ async def test_a_service_that_is_away_ends_no_bubble_and_no_polls() -> None:
 
 async def test_a_service_that_stays_away_leaves_a_word_before_wecom_ends_the_bubble() -> None:
     async with asked() as (scene, fake):
-        fake.fail_next(CallerUnknown("who are you"), method="GetTurn")
-        assert await scene.poll(TIMING.close + 1) == (True, fetched.STILL_AWAY)
+        fake.fail_next(CallerUnknown("who are you"), method="GetTurn", times=2)
+        assert await scene.poll(HELD) == (False, fetched.NOT_SURE)
+        assert await scene.poll(GIVEN_UP) == (True, fetched.STILL_AWAY)
 
 
 async def test_polls_leave_the_message_at_the_service() -> None:

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from weconverse.v1 import conversation_pb2 as weconverse_dot_v1_dot_conversation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweconverse/v1/channel.proto\x12\rweconverse.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a weconverse/v1/conversation.proto\"\x9f\x01\n\x0bPushRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\trecipient\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x16.weconverse.v1.ContentB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tassistant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\rAttachRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.weconverse.v1.HelloH\x00\x12/\n\x06result\x18\x02 \x01(\x0b\x32\x1d.weconverse.v1.DeliveryResultH\x00\x42\t\n\x07message\"z\n\x05Hello\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08instance\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\texclusive\x18\x03 \x01(\x08\x12\x1b\n\x13max_open_deliveries\x18\x04 \x01(\x05\x12\x12\n\nended_only\x18\x05 \x01(\x08\"\x9e\x01\n\x0e\x41ttachResponse\x12)\n\x07granted\x18\x01 \x01(\x0b\x32\x16.weconverse.v1.GrantedH\x00\x12)\n\x07revoked\x18\x02 \x01(\x0b\x32\x16.weconverse.v1.RevokedH\x00\x12+\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x17.weconverse.v1.DeliveryH\x00\x42\t\n\x07message\"\x18\n\x07Granted\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\x18\n\x07Revoked\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\x98\x01\n\x08\x44\x65livery\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x10\n\x08progress\x18\x04 \x01(\x0c\x12\'\n\nended_turn\x18\x05 \x01(\x0b\x32\x13.weconverse.v1.Turn\x12\x11\n\trecipient\x18\x06 \x01(\t\x12\x0e\n\x06pushed\x18\x07 \x01(\x08\"\x8c\x02\n\x0e\x44\x65liveryResult\x12\x12\n\x04turn\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07outcome\x18\x02 \x01(\x0e\x32%.weconverse.v1.DeliveryResult.Outcome\x12.\n\x0bretry_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08progress\x18\x04 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\\\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\t\n\x05RETRY\x10\x02\x12\x11\n\rUNDELIVERABLE\x10\x03\x12\x0b\n\x07WAITING\x10\x04\x32\x94\x01\n\x0e\x43hannelService\x12I\n\x06\x41ttach\x12\x1c.weconverse.v1.AttachRequest\x1a\x1d.weconverse.v1.AttachResponse(\x01\x30\x01\x12\x37\n\x04Push\x12\x1a.weconverse.v1.PushRequest\x1a\x13.weconverse.v1.Turnb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweconverse/v1/channel.proto\x12\rweconverse.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a weconverse/v1/conversation.proto\"\x9f\x01\n\x0bPushRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\trecipient\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x16.weconverse.v1.ContentB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tassistant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\rAttachRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.weconverse.v1.HelloH\x00\x12/\n\x06result\x18\x02 \x01(\x0b\x32\x1d.weconverse.v1.DeliveryResultH\x00\x42\t\n\x07message\"z\n\x05Hello\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08instance\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\texclusive\x18\x03 \x01(\x08\x12\x1b\n\x13max_open_deliveries\x18\x04 \x01(\x05\x12\x12\n\nended_only\x18\x05 \x01(\x08\"\x9e\x01\n\x0e\x41ttachResponse\x12)\n\x07granted\x18\x01 \x01(\x0b\x32\x16.weconverse.v1.GrantedH\x00\x12)\n\x07revoked\x18\x02 \x01(\x0b\x32\x16.weconverse.v1.RevokedH\x00\x12+\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x17.weconverse.v1.DeliveryH\x00\x42\t\n\x07message\"\x18\n\x07Granted\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\x18\n\x07Revoked\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\x98\x01\n\x08\x44\x65livery\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x10\n\x08progress\x18\x04 \x01(\x0c\x12\'\n\nended_turn\x18\x05 \x01(\x0b\x32\x13.weconverse.v1.Turn\x12\x11\n\trecipient\x18\x06 \x01(\t\x12\x0e\n\x06pushed\x18\x07 \x01(\x08\"\xbd\x02\n\x0e\x44\x65liveryResult\x12\x12\n\x04turn\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07outcome\x18\x02 \x01(\x0e\x32%.weconverse.v1.DeliveryResult.Outcome\x12.\n\x0bretry_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08progress\x18\x04 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\t\n\x05RETRY\x10\x02\x12\x11\n\rUNDELIVERABLE\x10\x03\x12\x0b\n\x07WAITING\x10\x04\x32\x94\x01\n\x0e\x43hannelService\x12I\n\x06\x41ttach\x12\x1c.weconverse.v1.AttachRequest\x1a\x1d.weconverse.v1.AttachResponse(\x01\x30\x01\x12\x37\n\x04Push\x12\x1a.weconverse.v1.PushRequest\x1a\x13.weconverse.v1.Turnb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,24 +51,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO'].fields_by_name['instance']._serialized_options = b'\342A\001\002'
   _globals['_DELIVERYRESULT'].fields_by_name['turn']._loaded_options = None
   _globals['_DELIVERYRESULT'].fields_by_name['turn']._serialized_options = b'\342A\001\002'
-  _globals['_PUSHREQUEST']._serialized_start=146
-  _globals['_PUSHREQUEST']._serialized_end=305
-  _globals['_ATTACHREQUEST']._serialized_start=307
-  _globals['_ATTACHREQUEST']._serialized_end=421
-  _globals['_HELLO']._serialized_start=423
-  _globals['_HELLO']._serialized_end=545
-  _globals['_ATTACHRESPONSE']._serialized_start=548
-  _globals['_ATTACHRESPONSE']._serialized_end=706
-  _globals['_GRANTED']._serialized_start=708
-  _globals['_GRANTED']._serialized_end=732
-  _globals['_REVOKED']._serialized_start=734
-  _globals['_REVOKED']._serialized_end=758
-  _globals['_DELIVERY']._serialized_start=761
-  _globals['_DELIVERY']._serialized_end=913
-  _globals['_DELIVERYRESULT']._serialized_start=916
-  _globals['_DELIVERYRESULT']._serialized_end=1184
-  _globals['_DELIVERYRESULT_OUTCOME']._serialized_start=1092
-  _globals['_DELIVERYRESULT_OUTCOME']._serialized_end=1184
-  _globals['_CHANNELSERVICE']._serialized_start=1187
-  _globals['_CHANNELSERVICE']._serialized_end=1335
+  _globals['_PUSHREQUEST']._serialized_start=179
+  _globals['_PUSHREQUEST']._serialized_end=338
+  _globals['_ATTACHREQUEST']._serialized_start=340
+  _globals['_ATTACHREQUEST']._serialized_end=454
+  _globals['_HELLO']._serialized_start=456
+  _globals['_HELLO']._serialized_end=578
+  _globals['_ATTACHRESPONSE']._serialized_start=581
+  _globals['_ATTACHRESPONSE']._serialized_end=739
+  _globals['_GRANTED']._serialized_start=741
+  _globals['_GRANTED']._serialized_end=765
+  _globals['_REVOKED']._serialized_start=767
+  _globals['_REVOKED']._serialized_end=791
+  _globals['_DELIVERY']._serialized_start=794
+  _globals['_DELIVERY']._serialized_end=946
+  _globals['_DELIVERYRESULT']._serialized_start=949
+  _globals['_DELIVERYRESULT']._serialized_end=1266
+  _globals['_DELIVERYRESULT_OUTCOME']._serialized_start=1174
+  _globals['_DELIVERYRESULT_OUTCOME']._serialized_end=1266
+  _globals['_CHANNELSERVICE']._serialized_start=1269
+  _globals['_CHANNELSERVICE']._serialized_end=1417
 # @@protoc_insertion_point(module_scope)

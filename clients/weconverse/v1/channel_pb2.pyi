@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from weconverse.v1 import conversation_pb2 as _conversation_pb2
 import builtins as _builtins
@@ -340,6 +341,7 @@ class DeliveryResult(_message.Message):
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     turn: _builtins.str
     """The turn. Format: `conversations/{conversation}/turns/{turn}`."""
     outcome: Global___DeliveryResult.Outcome.ValueType
@@ -352,6 +354,15 @@ class DeliveryResult(_message.Message):
     def retry_delay(self) -> _duration_pb2.Duration:
         """When to offer it again, after `RETRY` or `WAITING`."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when this is true: heard later, it is ignored, and the turn is offered
+        again. Unset: always true.
+
+        For `DELIVERED` where a platform fetches replies for a while: a report that
+        hung on its way must not settle what nobody can fetch any more.
+        """
+
     def __init__(
         self,
         *,
@@ -360,10 +371,11 @@ class DeliveryResult(_message.Message):
         retry_delay: _duration_pb2.Duration | None = ...,
         progress: _builtins.bytes = ...,
         detail: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "outcome", b"outcome", "progress", b"progress", "retry_delay", b"retry_delay", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "expire_time", b"expire_time", "outcome", b"outcome", "progress", b"progress", "retry_delay", b"retry_delay", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ import asyncio
 
 import grpc
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from server.domain import Ask, Content, MediaPart, Push, TextPart, Turn, TurnName, TurnState
 from server.errors import Overloaded, ShuttingDown
@@ -44,9 +44,10 @@ async def test_grants_and_deliveries_go_out_and_results_come_in() -> None:
             retry_delay=duration_pb2.Duration(seconds=2, nanos=500_000_000),
             progress=b"p2",
             detail="长" * 501,
+            expire_time=timestamp_pb2.Timestamp(seconds=7, nanos=500_000_000),
         )
         await call.write(pb.AttachRequest(result=result))
-        assert await server.deliveries.attachment.reports.get() == Report(name, "retry", 2.5, b"p2", "长" * 500)
+        assert await server.deliveries.attachment.reports.get() == Report(name, "retry", 2.5, b"p2", "长" * 500, 7.5)
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
         assert await call.code() is grpc.StatusCode.OK

@@ -1,6 +1,7 @@
 """Turns that are owed: answered, offered, settled, whatever dies between."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import msgspec
@@ -69,6 +70,23 @@ async def test_an_instance_that_was_fetched_from_settles_what_another_one_holds(
         assert not holder.open
         await report(holder, question.name)
     assert len(room.deliveries) == 0
+
+
+async def test_a_report_that_was_on_its_way_for_too_long_settles_nothing(room: TurnRoom) -> None:
+    question = ask("你好", request_id="m1")
+    await room.turns.submit(question, owed())
+    async with (
+        room.deliveries.attach(hello(ended_only=True)) as holder,
+        room.deliveries.attach(hello(ended_only=True, instance="fetched from")) as other,
+    ):
+        await next_delivery(holder)
+        await report(other, question.name, expire_time=1.0)
+        assert (await room.turns.get(question.name)).delivery_state is DeliveryState.OWED
+        # Who held it has done with it, so it is offered again.
+        await report(holder, question.name, expire_time=1.0)
+        assert (await next_delivery(holder)).attempt == 2
+        await report(holder, question.name, expire_time=time.time() + 60)
+        assert (await room.turns.get(question.name)).delivery_state is DeliveryState.DELIVERED
 
 
 async def test_a_turn_that_runs_cannot_have_been_fetched(room: TurnRoom, model: PlayedModel) -> None:
