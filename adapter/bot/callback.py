@@ -306,19 +306,20 @@ class BotCallbackDoor:
         Raises:
             WeConverseError: nobody knows.
         """
-        backoff, missing = Backoff(0.1, 0.5), False
+        clock, backoff = asyncio.get_running_loop().time, Backoff(0.1, 0.5)
+        missing_since: float | None = None
         try:
             async with asyncio.timeout(self._submit_seconds):
                 while True:
                     try:
                         return await self._client.get_turn(name, omit_input=True, timeout=self._submit_seconds)
                     except NotFound:
-                        missing = True
+                        missing_since = missing_since or clock()
                     except Unavailable:
-                        missing = False
+                        missing_since = None
                     await asyncio.sleep(backoff.pause())
         except TimeoutError:
-            if missing:
+            if missing_since is not None and clock() - missing_since > self._submit_seconds / 2:
                 return None
             raise DeadlineExceeded("the service was not reached in time") from None
 
