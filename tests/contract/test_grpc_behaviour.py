@@ -325,7 +325,9 @@ async def test_a_stop_with_grace_lets_a_call_finish_and_refuses_the_next() -> No
         await within(arrived)
         stop = asyncio.create_task(server.stop(30))
         await asyncio.sleep(0)
-        assert await code_of(channel.unary_unary("/t.T/Unary")(b"", timeout=5)) is grpc.StatusCode.UNAVAILABLE
+        # Mostly the first; a call that arrives between the two steps of stopping is cancelled.
+        refused = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert await code_of(channel.unary_unary("/t.T/Unary")(b"", timeout=5)) in refused
         go_on.set()
         assert await call == b"done"
         await stop
