@@ -82,15 +82,15 @@ class AccessToken:
             return self._token
         return await self._renew()
 
-    async def after_refusal(self, refused: str) -> str:
-        """Another token than ``refused``, which WeCom did not accept. Raises as :meth:`current` does."""
+    async def after_refusal(self, refused: str, call: str) -> str:
+        """Another token than ``refused``, which WeCom did not accept for ``call``. Raises as :meth:`current` does."""
         if self._token not in ("", refused):
             return self._token
         if self._flight is None:
             self._fruitless += 1
             if self._fruitless > _FRUITLESS:
                 self._fruitless = 0
-                self._shut(CredentialRefused(40014, "message/send"))
+                self._shut(CredentialRefused(40014, call))
         self._token = ""
         return await self._renew()
 

@@ -277,7 +277,7 @@ class WeComApi:
         except RequestRefused as refused:
             if refused.code not in TOKEN_CODES:
                 raise
-            token = await self._token.after_refusal(token)
+            token = await self._token.after_refusal(token, call)
             answer = await self._quickly_again(partial(request, token), call, repeatable=repeatable)
         self._token.worked()
         return answer

@@ -19,7 +19,7 @@ from adapter.application.messages import Receiver, encode, markdown, text, to_us
 from adapter.backoff import Backoff
 from adapter.metrics import Metrics
 from adapter.recently_sent import MemberPace, RecentlySent
-from adapter.rest.access_token import RETRY_SECONDS
+from adapter.rest.access_token import RETRY_SECONDS, AccessToken, FreshToken
 from adapter.rest.api import Sent, WeComApi
 from adapter.rest.errors import (
     ContentRefused,
@@ -217,6 +217,16 @@ async def test_a_fresh_token_that_is_refused_too_is_not_a_loop() -> None:
             with pytest.raises(CredentialRefused):
                 await wecom.send()
         assert wecom.platform.token_calls <= 5
+
+
+async def test_who_is_refused_with_every_token_hears_for_which_call() -> None:
+    async def fetch() -> FreshToken:
+        return FreshToken("t", 7200.0)
+
+    token = AccessToken(fetch)
+    with pytest.raises(CredentialRefused, match="kf/sync_msg"):
+        for _ in range(4):
+            await token.after_refusal(await token.current(), "kf/sync_msg")
 
 
 async def test_fifty_sends_with_a_dead_token_renew_it_once() -> None:
