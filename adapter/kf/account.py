@@ -122,10 +122,10 @@ def _desk(shared: Shared, name: str, desk: KfSettings) -> tuple[KfAccount, Accou
         ended_only=True,
         backoff=Backoff(0.2, delivery.reconnect_seconds),
     )
-    return KfAccount(desk_keyring(name, desk), sync), _account(sync, lease)
+    return KfAccount(desk_keyring(name, desk), sync), _account(sync, courier, lease)
 
 
-def _account(sync: KfSync, lease: Lease) -> Account:
+def _account(sync: KfSync, courier: KfCourier, lease: Lease) -> Account:
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(sync.run())
@@ -133,6 +133,7 @@ def _account(sync: KfSync, lease: Lease) -> Account:
 
     async def drain(seconds: float) -> None:
         sync.stop()
+        courier.close()
         await lease.drain(seconds)
 
     return Account(run, drain)

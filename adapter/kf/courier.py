@@ -136,6 +136,7 @@ class KfCourier:
         self._max_waiting = max_waiting
         self._file_above = file_above
         self._waits = 0
+        self._closing = False
         self._put_up_lately: TTLCache[bytes, str] = TTLCache(_MOST_FILES, _FILE_SECONDS)
 
     async def deliver(self, delivery: Delivery, record: Record) -> Outcome:
@@ -156,6 +157,11 @@ class KfCourier:
         if not isinstance(outcome, Retry | Waiting):
             self._ledger.answered(to, delivery.turn)
         return outcome
+
+    def close(self) -> None:
+        """Waits for no customer any more: from now on all answers without room wait at the service."""
+        self._closing = True
+        self._ledger.wake()
 
     async def _deliver(self, sending: "_Sending", record: Record) -> Outcome:
         turn = sending.delivery.ended_turn
@@ -195,7 +201,7 @@ class KfCourier:
             left = self._ledger.window_left(to)
             if left <= 0:
                 raise _CannotGo(Undeliverable(_TOO_LATE))
-            if self._waits >= self._max_waiting:
+            if self._closing or self._waits >= self._max_waiting:
                 why = "no room until the customer writes again"
                 raise _CannotGo(Waiting(_LOOK_AGAIN_SECONDS, why, sending.put_off(sending.progress.tries)))
             self._waits += 1

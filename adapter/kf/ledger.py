@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 from cachetools import TTLCache
@@ -39,7 +40,8 @@ class Ledger:
         self._clock = clock
         self._customers: TTLCache[Receiver, _Customer] = TTLCache(_MOST, WINDOW_SECONDS, clock)
         self._messages: TTLCache[str, str] = TTLCache(_MOST_MESSAGES, WINDOW_SECONDS, clock)
-        self._waiting: dict[Receiver, asyncio.Event] = {}
+        # An event is there as long as somebody waits for it.
+        self._waiting: WeakValueDictionary[Receiver, asyncio.Event] = WeakValueDictionary()
 
     def wrote(self, customer: Receiver, at: int) -> None:
         """Tells of a message of the customer: the counting begins anew, and answers that wait can go.
@@ -110,17 +112,22 @@ class Ledger:
         return WINDOW_SECONDS - (self._clock() - wrote_at) if wrote_at else WINDOW_SECONDS
 
     async def until_written(self, customer: Receiver, seconds: float) -> bool:
-        """Waits for the customer's next message; whether it came."""
-        event = self._waiting.setdefault(customer, asyncio.Event())
+        """Waits for the customer's next message, or :meth:`wake`; whether that came."""
+        event = self._waiting.get(customer)
+        if event is None:
+            event = self._waiting[customer] = asyncio.Event()
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await event.wait()
         except TimeoutError:
             return False
-        finally:
-            if self._waiting.get(customer) is event:
-                del self._waiting[customer]
         return True
+
+    def wake(self) -> None:
+        """Ends the waiting of all, as if their customers had written."""
+        for event in list(self._waiting.values()):
+            event.set()
+        self._waiting.clear()
 
     def turn_of(self, msgid: str) -> str:
         """The turn that one of our messages was for; empty if that is not known any more."""

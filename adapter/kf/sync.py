@@ -33,7 +33,7 @@ _NEXT_LOOK: Final = 3600.0
 _LOOK_AGAIN: Final = 60.0
 """The same when the list could not be read."""
 _EMPTY_PAUSE: Final = 0.2
-"""After an answer that moved nothing and says that there is more."""
+"""After an answer that does not move the cursor and says that there is more."""
 
 
 class KfSync:
@@ -177,7 +177,7 @@ class KfSync:
                 await self._cursors.put(open_kfid, page.next_cursor)
             if not page.has_more:
                 return
-            if not page.items and page.next_cursor in ("", cursor):
+            if page.next_cursor in ("", cursor):
                 await asyncio.sleep(_EMPTY_PAUSE)
 
     @property

@@ -217,6 +217,24 @@ async def test_answers_beyond_the_bound_of_waiting_wait_at_the_service() -> None
         assert b.said() == ["好"]
 
 
+async def test_nothing_waits_here_when_the_program_ends() -> None:
+    async with bench() as b:
+        b.sim.kf.session(DESK, LIN).sent = 5
+        waiting = asyncio.create_task(b.deliver(b.turn()))
+        await b.sim.wait_for(lambda: any(entry.code == 95001 for entry in b.sim.journal.entries()))
+        b.courier.close()
+        assert isinstance(await asyncio.wait_for(waiting, 5), Waiting)
+        assert isinstance(await asyncio.wait_for(b.deliver(b.turn(), number="2"), 5), Waiting)
+
+
+async def test_whoever_gives_up_waiting_does_not_take_others_along() -> None:
+    ledger, to = Ledger(), Receiver(DESK, LIN)
+    patient = asyncio.create_task(ledger.until_written(to, 5))
+    assert not await ledger.until_written(to, 0.001)
+    ledger.wrote(to, 1)
+    assert await asyncio.wait_for(patient, 1)
+
+
 async def test_48_hours_are_kept_without_asking() -> None:
     async with bench() as b:
         wrote = b.clock.time()
