@@ -224,6 +224,14 @@ async def test_a_msgid_works_once(kf: Start) -> None:
         assert (bubble.sent, bubble.suppressed) == (2, 1)
 
 
+@pytest.mark.parametrize(("first", "code"), [(False, 95001), (True, 40058)])
+async def test_a_repetition_beyond_the_five(kf: Start, first: bool, code: int) -> None:
+    async with kf(Rules(kf_repeats_before_budget=first)) as service:
+        service.sim.customer_writes(LIN, "一")
+        assert [await service.text(msgid=f"{number}") for number in range(6)] == [0, 0, 0, 0, 0, 95001]
+        assert await service.text(msgid="4") == code
+
+
 async def test_a_menu_is_shown_and_clicked(kf: Start) -> None:
     async with kf() as service:
         service.sim.customer_writes(LIN, "一")
