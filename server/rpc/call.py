@@ -27,3 +27,6 @@ class Call:
 
 current: ContextVar[Call] = ContextVar("current_call")
 """The call of this task. gRPC runs each call in a task of its own, so nothing needs to be reset."""
+
+received_bytes: ContextVar[int] = ContextVar("received_bytes", default=0)
+"""How large the last message was that came over the line in this task, as it came."""

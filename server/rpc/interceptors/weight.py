@@ -14,9 +14,8 @@ adapter, have a bound of their own on what they hold.
 
 from typing import Any, Final
 
-from google.protobuf.message import Message
-
 from server.errors import Overloaded
+from server.rpc.call import received_bytes
 from server.rpc.interceptors.wrap import Behaviour, Context, Method
 
 LARGE_BYTES: Final = 256 << 10
@@ -38,8 +37,8 @@ class WeightGate:
             return inner
 
         async def behaviour(request: Any, context: Context) -> Any:
-            # A stream of requests is none; its messages are small by their checks.
-            size = request.ByteSize() if isinstance(request, Message) else 0
+            # Of a stream of requests nothing has come yet; its messages are small by their checks.
+            size = received_bytes.get()
             if size < LARGE_BYTES:
                 return await inner(request, context)
             if self.bytes + size > self._max_bytes:

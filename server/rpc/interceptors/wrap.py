@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import grpc
 import msgspec
 
-from server.rpc.call import Call, current
+from server.rpc.call import Call, current, received_bytes
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
@@ -68,8 +68,18 @@ def wrap(handler: Handler, around: Callable[[Behaviour], Behaviour]) -> Handler:
         raise TypeError(
             f"{behaviour!r} is not a coroutine; streaming handlers await context.write(...) instead of yield"
         )
-    wrapped: Handler = make(around(behaviour), handler.request_deserializer, handler.response_serializer)
+    wrapped: Handler = make(around(behaviour), _weighing(handler.request_deserializer), handler.response_serializer)
     return wrapped
+
+
+def _weighing(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Notes how much came over the line. It is read in the task of the call; asking the message would encode it."""
+
+    def weigh(data: bytes) -> Any:
+        received_bytes.set(len(data))
+        return data if deserialize is None else deserialize(data)
+
+    return weigh
 
 
 def _parts(handler: Handler) -> tuple[Callable[..., Handler], Any]:
