@@ -92,7 +92,8 @@ class ChannelServiceServicer(object):
 
         Texts pass the output filter first: what it masks or replaces is sent so,
         and what it stops is refused with `INVALID_FIELD`. While too many messages
-        of the account wait, more are refused with `OVERLOADED`.
+        of the account wait, or too large ones together, more are refused with
+        `OVERLOADED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

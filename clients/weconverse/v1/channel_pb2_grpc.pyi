@@ -63,7 +63,8 @@ class ChannelServiceStub:
 
     Texts pass the output filter first: what it masks or replaces is sent so,
     and what it stops is refused with `INVALID_FIELD`. While too many messages
-    of the account wait, more are refused with `OVERLOADED`.
+    of the account wait, or too large ones together, more are refused with
+    `OVERLOADED`.
     """
 
 @_typing.type_check_only
@@ -100,7 +101,8 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
 
     Texts pass the output filter first: what it masks or replaces is sent so,
     and what it stops is refused with `INVALID_FIELD`. While too many messages
-    of the account wait, more are refused with `OVERLOADED`.
+    of the account wait, or too large ones together, more are refused with
+    `OVERLOADED`.
     """
 
 class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -146,7 +148,8 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Texts pass the output filter first: what it masks or replaces is sent so,
         and what it stops is refused with `INVALID_FIELD`. While too many messages
-        of the account wait, more are refused with `OVERLOADED`.
+        of the account wait, or too large ones together, more are refused with
+        `OVERLOADED`.
         """
 
 def add_ChannelServiceServicer_to_server(servicer: ChannelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
