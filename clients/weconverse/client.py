@@ -172,8 +172,12 @@ class ConversationClient(Connecting[_Stubs]):
         """
         if not request_id:
             raise ValueError("request_id: is required, or a redelivery would be answered twice")
-        turn = converse_request(conversation, input, request_id=request_id, **settings)
-        request = SubmitTurnRequest(turn=turn, account=account, address=address)
+        request = SubmitTurnRequest(
+            # Not kept beside its copy while it is sent: a message may have 20 MiB.
+            turn=converse_request(conversation, input, request_id=request_id, **settings),
+            account=account,
+            address=address,
+        )
         return await self._unary(self._connected().conversations.SubmitTurn, request, timeout)
 
     def batch(self, requests: Sequence[ConverseRequest], *, timeout: float | None = None) -> BatchResults:
