@@ -152,7 +152,7 @@ class Deliveries:
             address=debt.address,
             attempt=debt.attempt,
             progress=debt.progress,
-            ended_turn=debt.turn.turn if debt.turn.ended else None,
+            ended_turn=_as_delivered(debt.turn.turn) if debt.turn.ended else None,
             recipient=debt.recipient or "",
             pushed=debt.recipient is not None,
         )
@@ -184,6 +184,16 @@ class Deliveries:
                 session.outbox.put_nowait(AttachResponse(granted=Granted(epoch=self._epoch)))
         self.offer()
         self._on_change()
+
+
+def _as_delivered(turn: Turn) -> Turn:
+    """Without the bytes of what was said: no channel needs back what it brought."""
+    delivered = Turn()
+    delivered.CopyFrom(turn)
+    for part in delivered.input.parts:
+        if part.media.HasField("inline_data"):
+            part.media.ClearField("inline_data")
+    return delivered
 
 
 def _may_report(debt: Debt, session: Session, result: DeliveryResult) -> bool:

@@ -198,7 +198,8 @@ class Deliveries:
             return None
         attempt = await self._store.record_offer(debt.name)
         self._observer.delivery_offered()
-        turn = debt.turn if debt.ended else None
+        # No channel needs back what it brought, which may be megabytes.
+        turn = debt.turn.without_bytes() if debt.ended else None
         return Delivery(debt.name, debt.address, attempt, debt.progress, turn, debt.recipient, debt.pushed)
 
     async def whole(self, delivery: Delivery) -> Delivery | None:

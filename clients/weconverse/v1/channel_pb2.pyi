@@ -260,8 +260,9 @@ class Delivery(_message.Message):
     """Whether it is a message of `Push`, and answers nobody."""
     @_builtins.property
     def ended_turn(self) -> _conversation_pb2.Turn:
-        """The whole turn, if it has ended. Unset while it runs: then follow it with
-        `FollowTurn`.
+        """The turn with its whole reply, if it has ended; of media in `input` only
+        what they are, without `inline_data`. Unset while it runs: then follow it
+        with `FollowTurn`.
         """
 
     def __init__(

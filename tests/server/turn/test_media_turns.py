@@ -8,7 +8,19 @@ import msgspec
 import pytest
 
 from server.budget import Budget
-from server.domain import Ask, Content, FinishReason, MediaPart, Missing, Part, TextPart, TurnName, TurnState, digest
+from server.domain import (
+    Ask,
+    Content,
+    DeliveryState,
+    FinishReason,
+    MediaPart,
+    Missing,
+    Part,
+    TextPart,
+    TurnName,
+    TurnState,
+    digest,
+)
 from server.errors import MediaNotSupported, RequestIdReused, ResourceNotFound, ShuttingDown
 from server.filter.pii.guard import PiiGuard
 from server.llm.base import Image
@@ -105,6 +117,18 @@ async def test_a_picture_is_kept_as_it_was_read_and_not_read_again(open_room: Op
         await until(lambda: len(model.prompts) == 1)
         assert model.prompts[0].messages[-1].images == (Image("image/png", b"\x89"),)
     assert reader.count == 1
+
+
+async def test_a_channel_does_not_get_back_what_it_brought(open_room: Open, model: PlayedModel) -> None:
+    async with open_room(media=Reader()) as room, room.deliveries.attach(hello(ended_only=True)) as attachment:
+        await room.turns.submit(file(b"\x89PNG", "m1", "image/png", "看图"), owed())
+        delivery = await next_delivery(attachment)
+        assert delivery.ended_turn is not None
+        assert delivery.ended_turn.input == Content((TextPart("看图"), MediaPart("image/png", display_name="a.txt")))
+        assert delivery.ended_turn.reply == "echo: 看图"
+        assert (await room.turns.get(delivery.name)).input.media[0].inline_data == b"\x89"
+        await report(attachment, delivery.name)
+        assert (await room.turns.get(delivery.name)).delivery_state is DeliveryState.DELIVERED
 
 
 async def test_a_message_without_bytes_is_nothing_to_read(open_room: Open) -> None:
