@@ -186,7 +186,7 @@ class MediaSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     memory_bytes: Annotated[
         int,
         Meta(
-            description="Bytes of attachments in memory at a time, of all accounts; further ones wait.",
+            description="Bytes of attachments in memory at a time, of all accounts; further ones wait. While one is handed to the service it takes up to four times as much.",
             ge=20 * 1024 * 1024,
         ),
     ] = 96 * 1024 * 1024
@@ -675,7 +675,9 @@ def _check_base(field: str, address: str) -> None:
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or parts.username is not None:
-        raise SettingsError(field, "must be an address such as https://host:port, without a user, a query or a fragment")
+        raise SettingsError(
+            field, "must be an address such as https://host:port, without a user, a query or a fragment"
+        )
     if parts.path.rstrip("/").endswith("/cgi-bin"):
         raise SettingsError(field, "must end before /cgi-bin, which is added; remove it")
 

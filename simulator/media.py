@@ -24,6 +24,7 @@ from simulator.windows import Remembered, Windows
 MediaKind = Literal["image", "voice", "video", "file"]
 KINDS: Final[frozenset[str]] = frozenset(get_args(MediaKind))
 
+_NAME_BYTES: Final = 255
 _PIECE: Final = 64 * 1024
 _HUGE: Final = 100 * 1024 * 1024
 _PRIVATE: Final = "http://169.254.169.254/latest/meta-data/"
@@ -90,7 +91,7 @@ class MediaStore:
         stored = Stored(
             self._corp.new_opaque_id("3"),
             kind,
-            name or f"{kind}.{_format(data).partition('/')[2] or 'bin'}",
+            _clean(name) or f"{kind}.{_format(data).partition('/')[2] or 'bin'}",
             data,
             self._corp.now,
         )
@@ -248,6 +249,12 @@ class MediaStore:
 def _format(data: bytes) -> str:
     """What a picture, a recording or a film is; empty for everything else."""
     return next((name for at, head, name in _SIGNATURES if data.startswith(head, at)), "")
+
+
+def _clean(name: str) -> str:
+    """A name as file systems hold it: at most 255 bytes, and nothing that would break a header."""
+    shown = "".join(letter for letter in name if letter.isprintable())
+    return shown.encode("utf-8", "ignore")[:_NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _zeros() -> Any:

@@ -87,11 +87,13 @@ class Reading:
         return Content(_fitted([task.result() for task in tasks], max_characters))
 
     async def _part(self, part: Part, budget: Budget, picture_bytes: int, whose: str) -> _Read:
-        if isinstance(part, TextPart) or not part.inline_data:
+        if isinstance(part, TextPart) or part.inline_data is None:
             return _Read(part)
         kind, extension = kind_of(part.inline_data, part.mime_type)
         began = time.monotonic()
         match kind:
+            case _ if not part.inline_data:
+                read = _unread(part, Missing.WITHOUT_TEXT)
             case "document":
                 read = await self._document(part, part.inline_data, budget, whose)
             case "picture":

@@ -32,8 +32,8 @@ class MediaDoor:
         self._inside: dict[TurnName, tuple[asyncio.Lock, list[None]]] = {}
 
     def wanted(self, ask: Ask) -> bool:
-        """Whether there is anything to read."""
-        return self._reader is not None and inline_bytes(ask.input) > 0
+        """Whether there is anything to read, be it an empty file."""
+        return self._reader is not None and any(part.inline_data is not None for part in ask.input.media)
 
     @asynccontextmanager
     async def alone(self, ask: Ask) -> AsyncIterator[None]:

@@ -216,7 +216,7 @@ async def test_a_burst_of_large_files_gets_all_its_answers(tmp_path: Path) -> No
             open_channel(server.port) as channel,
         ):
             turns = await asyncio.gather(*(until_accepted(channel, number) for number in range(5)))
-            assert all(turn.input.parts[0].text.endswith("（文件较长，只读取了前 11999 字）") for turn in turns)
+            assert all("（文件较长，只读取了前 11999 字）" in turn.input.parts[0].text for turn in turns)
             assert refused
             await delivered(channel, 5)
 

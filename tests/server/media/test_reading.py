@@ -91,6 +91,7 @@ async def test_a_message_of_many_kinds() -> None:
         (sent(files.pdf("页", password="secret"), "a.pdf"), Missing.ENCRYPTED),
         (sent(files.scan(), "扫描.pdf"), Missing.WITHOUT_TEXT),
         (sent(b" \n", "空.txt"), Missing.WITHOUT_TEXT),
+        (sent(b"", "空.docx"), Missing.WITHOUT_TEXT),
         (sent(files.contract()[:9000], "合同.docx"), Missing.DAMAGED),
         (sent(b"\0\x01\x02" * 100, "a.bin"), Missing.UNSUPPORTED),
         (sent(b"\0\x01\x02" * 100, "a.jpg", "image/jpeg"), Missing.DAMAGED),
