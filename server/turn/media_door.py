@@ -6,7 +6,7 @@ what is acknowledged can be answered. Any other passes here when it begins to ru
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
 import msgspec
@@ -35,14 +35,14 @@ class MediaDoor:
         """Whether there is anything to read, be it an empty file."""
         return self._reader is not None and any(part.inline_data is not None for part in ask.input.media)
 
-    @asynccontextmanager
-    async def alone(self, ask: Ask) -> AsyncIterator[None]:
+    def alone(self, ask: Ask) -> AbstractAsyncContextManager[None]:
         """Lets one call of a turn's name in at a time, if there is anything to read: a message that is delivered
         again while it is read waits, and then finds the turn, also if its bytes could not be had a second time."""
-        if not (self.wanted(ask) or ask.name in self._inside):
-            yield
-            return
-        lock, holders = self._inside.setdefault(ask.name, (asyncio.Lock(), []))
+        return self._one_at_a_time(ask.name) if self.wanted(ask) or ask.name in self._inside else nullcontext()
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, name: TurnName) -> AsyncIterator[None]:
+        lock, holders = self._inside.setdefault(name, (asyncio.Lock(), []))
         holders.append(None)
         try:
             async with lock:
@@ -50,7 +50,7 @@ class MediaDoor:
         finally:
             holders.pop()
             if not holders:
-                del self._inside[ask.name]
+                del self._inside[name]
 
     async def sealed(self, ask: Ask) -> Ask:
         """The ask with the digest of what was said, which holds when something else stands in its place."""
