@@ -68,8 +68,6 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often the delivery was put off, for the length of the next pause."""
     clean: int = 0
     """The attempt that put it off, if by then no message is in doubt; 0 after any other."""
-    again: bool = False
-    """Whether the message is to be asked once more; see ``KfCourier._quiet``."""
 
 
 def read_progress(data: bytes) -> Progress:
@@ -168,7 +166,7 @@ class KfCourier:
         if turn.finish_reason == Turn.MERGED or turn.state == Turn.CANCELLED:
             return Delivered()  # the next answer covers this message too; or the customer took it back
         if turn.finish_reason == Turn.HANDED_OFF and not text_of(turn.reply):
-            return await self._quiet(sending, record)
+            return await self._quiet(sending)
         await self._say(sending, record)
         if turn.finish_reason == Turn.HANDED_OFF and self._handing_over is not None and not sending.delivery.pushed:
             await self._hand_over(sending, self._handing_over)
@@ -335,27 +333,24 @@ class KfCourier:
             self._sends.labels("kf", "ok").inc()
             self._ledger.sent(sending.to, turn, msgid)
 
-    async def _quiet(self, sending: "_Sending", record: Record) -> Outcome:
+    async def _quiet(self, sending: "_Sending") -> Outcome:
         """Says nothing while a person has the customer; finds out whether one really has.
 
         No event tells of a session that ran out. Then this message is asked once more, of the
-        assistant. Where an event does tell that a person is done, this message was theirs.
+        assistant. Where an event does tell that a person was done, what was written before was
+        theirs; what was written behind met the silence of an instance that reads old events.
         """
         if await self._api.state(sending.to) in (POOL, PERSON):
             return Delivered()
         delivery, conversation, open_kfid = sending.delivery, sending.conversation, sending.to.open_kfid
-        if not sending.progress.again:
-            try:
-                async with asyncio.timeout(_CATCH_UP_SECONDS):
-                    await self._caught_up(open_kfid)
-            except TimeoutError:
-                return self._put_off(sending, 5.0, "events of the account were not read in time")
-            if not await self._service.handed_off(conversation):
-                return Delivered()
-            log.info("kf_nobody_has_it", account=self._account, conversation=conversation)
-            # Before the assistant is back: to an attempt that finds it there, the message would have been a person's.
-            sending.progress = msgspec.structs.replace(sending.progress, again=True)
-            await record(msgspec.json.encode(sending.progress))
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await self._caught_up(open_kfid)
+        except TimeoutError:
+            return self._put_off(sending, 5.0, "events of the account were not read in time")
+        if self._ledger.was_a_persons(conversation, delivery.turn):
+            return Delivered()
+        log.info("kf_nobody_has_it", account=self._account, conversation=conversation)
         await self._service.resume(conversation)
         again = message_id(delivery.turn, "again")
         await self._service.ask_again(conversation, delivery.ended_turn, delivery.address, open_kfid, again)

@@ -20,8 +20,6 @@ from adapter.kf.service import KfService
 from adapter.kf.translate import address_of, from_kf_item
 from adapter.kf.wire import (
     CUSTOMER,
-    PERSON,
-    POOL,
     SERVICER,
     WELCOME_SECONDS,
     WINDOW_SECONDS,
@@ -57,7 +55,6 @@ _PASSING: Final = (Unavailable, DeadlineExceeded, ResourceExhausted, Unauthentic
 _MOST_DEFECTS: Final = 10
 """Answers INTERNAL to one item, after which it is passed over: it would hold up everybody."""
 _LONGEST_PAUSE: Final = 30.0
-_JUST_NOW_SECONDS: Final = 10.0
 _FROM_POOL, _TRANSFER, _END, _AGAIN = 1, 2, 3, 4
 """What happened to a session (``change_type``)."""
 
@@ -178,6 +175,7 @@ class KfInbox:
             log.info("kf_message_too_old", account=self._account, request_id=meaning.request_id)
             return
         self._ledger.wrote(customer, wrote_at)
+        self._ledger.read(turn)
         if meaning.attachments:
             if await self._insist(lambda: self._service.knows(turn)):
                 self._count("known")
@@ -213,32 +211,8 @@ class KfInbox:
         """A person of the company wrote to the customer: the assistant has to be silent."""
         self._count("servicer")
         conversation = self._conversation(item)
-        served = self._service.served(conversation)
-        if conversation and not served and not (served is False and self._is_past(item)):
-            await self._taken_over(item, conversation)
-
-    async def _taken_over(self, item: KfItem, conversation: str) -> None:
-        """Silences the assistant, where a person has the customer.
-
-        What happened just now is believed. Of what is read late, behind a backlog or a lost cursor,
-        WeCom is asked: the assistant must not be silent for a person who is long gone, while another
-        instance already takes up what the customer writes today.
-        """
-        if self._is_past(item) and not await self._is_served_now(_customer(item)):
-            self._service.not_served(conversation)
-            return
-        await self._insist(lambda: self._service.hand_off(conversation))
-
-    def _is_past(self, item: KfItem) -> bool:
-        return self._clock() - item.send_time > _JUST_NOW_SECONDS
-
-    async def _is_served_now(self, customer: Receiver) -> bool:
-        try:
-            return await self._api.state(customer) in (POOL, PERSON)
-        except WeComError as error:
-            # Silence can be mended: whoever meets it finds out whether a person is there.
-            log.warning("kf_state_unknown", account=self._account, why=str(error))
-            return True
+        if conversation and not self._service.is_served(conversation):
+            await self._insist(lambda: self._service.hand_off(conversation))
 
     # --- events ----------------------------------------------------------------------------
 
@@ -286,8 +260,9 @@ class KfInbox:
         if not conversation:
             return
         if change in (_FROM_POOL, _TRANSFER, _AGAIN):
-            await self._taken_over(item, conversation)
+            await self._insist(lambda: self._service.hand_off(conversation))
         elif change == _END:
+            self._ledger.ended(conversation, item.msgid)
             await self._insist(lambda: self._service.resume(conversation))
 
     def _send_failed(self, item: KfItem) -> None:

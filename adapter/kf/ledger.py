@@ -6,6 +6,7 @@ truth. Losing it costs a request, never a message.
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from typing import Final
@@ -40,6 +41,9 @@ class Ledger:
         self._clock = clock
         self._customers: TTLCache[Receiver, _Customer] = TTLCache(_MOST, WINDOW_SECONDS, clock)
         self._messages: TTLCache[str, str] = TTLCache(_MOST_MESSAGES, WINDOW_SECONDS, clock)
+        self._order: TTLCache[str, int] = TTLCache(_MOST_MESSAGES, WINDOW_SECONDS, clock)
+        self._ended: TTLCache[str, int] = TTLCache(_MOST, WINDOW_SECONDS, clock)
+        self._number = itertools.count(1)
         # An event is there as long as somebody waits for it.
         self._waiting: WeakValueDictionary[Receiver, asyncio.Event] = WeakValueDictionary()
 
@@ -61,6 +65,23 @@ class Ledger:
         """Tells of a message that an answer is for, which another instance may have fetched."""
         if at > self._known(customer).wrote_at:
             self.wrote(customer, at)
+
+    def read(self, turn: str) -> None:
+        """Tells that the message of a turn was read; the first reading counts."""
+        self._order.setdefault(turn, next(self._number))
+
+    def ended(self, conversation: str, event: str) -> None:
+        """Tells that an event was read, after which a person is done with the customer."""
+        self._ended[conversation] = max(
+            self._ended.get(conversation, 0), self._order.setdefault(event, next(self._number))
+        )
+
+    def was_a_persons(self, conversation: str, turn: str) -> bool:
+        """Whether a message was written before a person was done with the customer, as far as this instance has read.
+
+        What was read before its start counts as first.
+        """
+        return self._order.get(turn, 0) < self._ended.get(conversation, 0)
 
     def owes(self, customer: Receiver, turn: str) -> None:
         """Tells that a turn is going to be answered."""

@@ -9,7 +9,7 @@ from cachetools import TTLCache
 from adapter.submission import CHANNEL, account_name
 from adapter.translate import Incoming
 from weconverse import ConversationClient, ResourceNotFound
-from weconverse.v1.conversation_pb2 import Conversation, Turn, TurnOptions
+from weconverse.v1.conversation_pb2 import Turn, TurnOptions
 
 _SECONDS: Final = 10.0
 """For one call. Nobody waits on the line: a callback is acknowledged before."""
@@ -34,7 +34,7 @@ class KfService:
         self._assistant = assistant
         self._assistants = dict(assistants)
         self._options = TurnOptions(can_hand_off=can_hand_off)
-        # Spares a call for each message of a person who serves. Losing an entry costs that call.
+        # Spares a call for each message of a person who serves; losing an entry costs that call.
         self._served: TTLCache[str, bool] = TTLCache(10_000, _SERVED_SECONDS)
 
     def _assistant_of(self, open_kfid: str) -> str:
@@ -88,22 +88,13 @@ class KfService:
         await self._client.hand_off(conversation, timeout=_SECONDS)
         self._served[conversation] = True
 
-    def served(self, conversation: str) -> bool | None:
-        """Whether a person has the customer, as this instance heard last; ``None`` if it has not lately."""
-        return self._served.get(conversation)
-
-    def not_served(self, conversation: str) -> None:
-        """Notes that WeCom says that nobody has the customer."""
-        self._served[conversation] = False
-
-    async def handed_off(self, conversation: str) -> bool:
-        """Whether the assistant is silent because a person has the customer."""
-        found = await self._client.get_conversation(conversation, timeout=_SECONDS)
-        return found.state == Conversation.HANDED_OFF
+    def is_served(self, conversation: str) -> bool:
+        """Whether this instance said lately that a person has the customer, and not that nobody has."""
+        return conversation in self._served
 
     async def resume(self, conversation: str) -> None:
         """Tells that nobody has the customer: the assistant answers from now on."""
-        self._served[conversation] = False
+        self._served.pop(conversation, None)
         with contextlib.suppress(ResourceNotFound):  # nothing was ever said there
             await self._client.resume(conversation, timeout=_SECONDS)
 

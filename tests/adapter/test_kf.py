@@ -663,19 +663,18 @@ async def test_a_token_that_ended_is_shown_once(tmp_path: Path) -> None:
         assert refusals(sim, "kf/sync_msg") == [95007]
 
 
-async def test_a_person_who_left_long_ago_silences_nobody(tmp_path: Path) -> None:
+async def test_what_a_person_served_meanwhile_is_not_answered_after_a_restart(tmp_path: Path) -> None:
     async with FakeService(echo) as fake, platform() as sim:
-        sim.clock.ahead = -3600.0  # type: ignore[attr-defined]  # a Time
-        sim.customer_writes(LIN, "旧")
+        sim.customer_writes(LIN, "一")
         sim.servicer_takes(PERSON, LIN)
-        for number in range(3):
-            sim.servicer_writes(PERSON, LIN, f"{number}")
+        sim.customer_writes(LIN, "给张伟")
+        sim.servicer_writes(PERSON, LIN, "好的")
         sim.servicer_ends(PERSON, LIN)
-        sim.clock.ahead = 0.0  # type: ignore[attr-defined]  # a Time
-        sim.customer_writes(LIN, "新")
+        sim.customer_writes(LIN, "二")
         async with adapter(sim, fake, tmp_path):
-            await told(sim, "答：旧", "答：新")
-        assert fake.requests("HandOffConversation", HandOffConversationRequest) == []
+            await told(sim, "答：一", "答：二")
+            await fake.until(lambda: all(turn.delivery_state == Turn.DELIVERED for turn in fake.turns()))
+        assert [text_of(turn.input) for turn in fake.turns()] == ["一", "给张伟", "二"]
 
 
 async def test_a_person_who_writes_without_an_event_silences_the_assistant(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from simulator.app import Simulator
 from simulator.clock import SystemClock
 from simulator.rules import Rules
 from simulator.settings import ListenSettings, Settings
-from weconverse import Content, ConversationClient, Delivery, Part, ResourceExhausted, Turn
+from weconverse import Content, ConversationClient, Delivery, Part, ResourceExhausted, Turn, text_of
 from weconverse.testing import FakeService
 from weconverse.v1.conversation_pb2 import Choice, HandOffConversationRequest, Media, SubmitTurnRequest
 
@@ -359,11 +359,25 @@ async def test_a_message_that_met_silence_is_asked_again_whatever_breaks_off() -
         b.fake.fail_next(ResourceExhausted("busy"), method="SubmitTurn")
         with pytest.raises(ResourceExhausted):
             await b.deliver(silent)
-        assert await b.deliver(silent, attempt=2, progress=b.records[-1]) == Delivered()
+        assert await b.deliver(silent, attempt=2) == Delivered()
         assert len(b.fake.turns()) == 1
         # With the report lost, once more.
-        assert await b.deliver(silent, attempt=3, progress=b.records[-1]) == Delivered()
+        assert await b.deliver(silent, attempt=3) == Delivered()
         assert len(b.fake.turns()) == 1
+
+
+async def test_what_was_written_to_a_person_is_not_asked_again() -> None:
+    async with bench() as b:
+        turns = [f"{CONVERSATION}/turns/{number}" for number in (1, 2)]
+        for _ in range(2):  # whatever is read twice changes nothing
+            b.ledger.read(turns[0])
+            b.ledger.ended(CONVERSATION, "the end of the session")
+            b.ledger.read(turns[1])
+        for number, text in ((1, "给张伟"), (2, "给助手")):
+            silent = Turn(finish_reason=Turn.HANDED_OFF, input=Content(parts=[Part(text=text)]))
+            assert await b.deliver(silent, number=f"{number}") == Delivered()
+        # Another instance read an old event and made the assistant silent, just when the second one came.
+        assert [text_of(turn.input) for turn in b.fake.turns()] == ["给助手"]
 
 
 async def test_nothing_is_said_while_a_person_serves() -> None:
