@@ -1,7 +1,7 @@
 """A bot in callback mode behind a load balancer: no answer is lost or doubled, whichever process dies or hangs.
 
-Of the two adapters one is left at a time. When neither they nor the service can be reached from
-the moment in which a bubble is about to be finished until WeCom stops asking for it, its answer
+Of the two adapters one is left at a time. When they, or the service, cannot be reached from the
+moment in which a bubble is about to be finished until WeCom stops asking for it, its answer
 stays unseen: the one loss that is left (docs/adr/0016). WeCom's window is a fifteenth of the real one here.
 """
 
