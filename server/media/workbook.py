@@ -5,6 +5,7 @@ import zipfile
 from typing import BinaryIO, Final
 
 from openpyxl.reader.excel import ExcelReader
+from openpyxl.worksheet._read_only import ReadOnlyWorksheet
 from openpyxl.xml.constants import SHARED_STRINGS
 
 from server.media.bounded_text import BoundedText
@@ -55,12 +56,28 @@ def read_workbook(archive: zipfile.ZipFile, file: BinaryIO, text: BoundedText) -
         table.end()
 
 
+class _Sheet(ReadOnlyWorksheet):
+    """Not asked how large it is: where it does not say, all its rows would be read for that, before the first."""
+
+    def _get_size(self) -> None:
+        pass
+
+
 class _Reader(ExcelReader):
     """As ``openpyxl.load_workbook`` uses it, but quicker with the texts of cells, which a workbook keeps apart.
 
     All of them are read before the first row: a hundred thousand take a fifth of a second here, and more than
     one otherwise.
     """
+
+    def read_worksheets(self) -> None:
+        """Finds the sheets, and reads nothing of them yet. Sheets that are one chart are left out."""
+        for sheet, relation in self.parser.find_sheets():
+            if relation.target in self.valid_files and "chartsheet" not in relation.Type:
+                found = _Sheet(self.wb, sheet.name, relation.target, self.shared_strings)
+                found.sheet_state = sheet.state or "visible"
+                # Where its reader puts them, too; there is no public way.
+                self.wb._sheets.append(found)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def read_strings(self) -> None:
         """Reads the texts. Hints how to pronounce them (``rPh``) are left out."""

@@ -389,6 +389,13 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], set[str]]] = {
         ),
         {"too_large"},
     ),
+    "a million cells, and no word of how many": (
+        "document",
+        lambda: in_workbook(
+            xl__worksheets__sheet1_xml=SHEET.format(f"<row>{'<c><v>123</v></c>' * 10}</row>" * 100_000)
+        ),
+        {"text"},
+    ),
     "rows of nothing without end": (
         "document",
         lambda: in_workbook(xl__worksheets__sheet1_xml=SHEET.format("<row/>" * (5 * MIB))),
