@@ -61,7 +61,7 @@ async def _kill(desk: Desk, dice: random.Random) -> None:
 async def test_questions_around_a_person_are_answered_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     long = request.config.getoption("--chaos-long", default=False)
     seed = int(time.time()) if long else 3
-    people, rounds = (16, 3) if long else (5, 1)
+    people, rounds = (16, 12) if long else (5, 1)
     dice = random.Random(seed)
     # Callbacks reach the first adapter; the other one reads everything too, at times of its own.
     async with running_desk(tmp_path, customers=people, adapters=2, faults=FAULTS, seed=seed) as desk:
