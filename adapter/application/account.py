@@ -12,7 +12,7 @@ from adapter.application.callback import AppAccount, AppDoor
 from adapter.application.courier import AppCourier
 from adapter.application.sending import GROUP_MESSAGES_PER_MINUTE, Outlet, tell
 from adapter.backoff import Backoff
-from adapter.callbacks.keyring import Keyring
+from adapter.callbacks.keyring import Keyring, keyring_of
 from adapter.delivery import Lease
 from adapter.greeting import greeting
 from adapter.kf.callback import KfAccount
@@ -22,26 +22,11 @@ from adapter.rest.errors import ContentRefused
 from adapter.settings import AppSettings
 from adapter.submission import Submission, account_name
 from adapter.text.capabilities import DOORS
-from program.settings import SettingsError
 
 
 def keyring(name: str, app: AppSettings) -> Keyring:
-    """What opens the callbacks of an application.
-
-    Raises:
-        SettingsError: for a malformed Token or EncodingAESKey.
-    """
-    try:
-        return Keyring(
-            app.token,
-            app.encoding_aes_key,
-            app.corp_id,
-            next_token=app.next_token,
-            next_encoding_aes_key=app.next_encoding_aes_key,
-        )
-    except ValueError as error:
-        field, _, rule = str(error).partition(": ")
-        raise SettingsError(f"apps.{name}.{field}", rule) from None
+    """What opens the callbacks of an application. Raises as :func:`keyring_of`."""
+    return keyring_of(f"apps.{name}", app, app.corp_id)
 
 
 def applications(shared: Shared, desks: Mapping[str, KfAccount]) -> tuple[list[Account], list[web.RouteDef]]:

@@ -15,6 +15,7 @@ from aiohttp import web
 from adapter.access.admission import NotAllowed, Undecided
 from adapter.application import passive
 from adapter.application.translate import from_app_event, from_app_message
+from adapter.callbacks.door import CalledDoor
 from adapter.callbacks.gate import Gate, Opened, Rejected, Seal
 from adapter.callbacks.last_delivery import LastDelivery
 from adapter.callbacks.taking import Submit, Taking, Unfit
@@ -65,7 +66,7 @@ class AppAccount(NamedTuple):
     """Takes events of customer service, where they come to the address of the application; says whether it was one."""
 
 
-class AppDoor:
+class AppDoor(CalledDoor[AppAccount]):
     """Answers the callbacks of all applications. Add :meth:`routes` to a web application."""
 
     def __init__(
@@ -78,8 +79,7 @@ class AppDoor:
         pseudonym_key: bytes = b"",
     ) -> None:
         """Args: ``pseudonym_key`` as for ``adapter.translate.incoming``."""
-        self._accounts = dict(accounts)
-        self._gate = gate
+        super().__init__(PATH, accounts, gate)
         self._taking = Taking(metrics, door="app", submit_seconds=submit_seconds)
         self._silence = metrics.messages.labels("app", "silence")
         self._hints = metrics.messages.labels("app", "hint")
@@ -89,22 +89,6 @@ class AppDoor:
         self._not_taken = metrics.messages.labels("app", "not_taken")
         self._last = LastDelivery()
         self._pseudonym_key = pseudonym_key
-
-    def routes(self) -> list[web.RouteDef]:
-        """The two routes of the door."""
-        return [web.get(PATH, self.check, allow_head=False), web.post(PATH, self.receive)]
-
-    async def check(self, request: web.Request) -> web.Response:
-        """Answers the address check."""
-
-        async def verified() -> web.Response:
-            return self._gate.verified(request, self._account(request).envelope)
-
-        return await self._gate.answered(verified)
-
-    async def receive(self, request: web.Request) -> web.Response:
-        """Takes one message or event."""
-        return await self._gate.answered(lambda: self._received(request))
 
     async def _received(self, request: web.Request) -> web.Response:
         name, account = request.match_info["account"], self._account(request)
@@ -199,12 +183,6 @@ class AppDoor:
                 return passive.text(words)
         self._silence.inc()
         return None
-
-    def _account(self, request: web.Request) -> AppAccount:
-        account = self._accounts.get(request.match_info["account"])
-        if account is None:
-            raise Rejected(404, "account")
-        return account
 
 
 def _check_agent(name: str, account: AppAccount, message: AppMessage) -> None:

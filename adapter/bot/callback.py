@@ -25,6 +25,7 @@ from adapter.backoff import Backoff
 from adapter.bot import fetched, passive
 from adapter.bot.callback_courier import FetchTiming
 from adapter.bot.translate import FETCHED, from_bot_message
+from adapter.callbacks.door import CalledDoor
 from adapter.callbacks.gate import Gate, Rejected, Seal
 from adapter.callbacks.taking import Submit, Taking, Unfit
 from adapter.cards import chosen_card
@@ -97,7 +98,7 @@ class _Refused(Exception):
         self.words = words
 
 
-class BotCallbackDoor:
+class BotCallbackDoor(CalledDoor[BotCallbackAccount]):
     """Answers the callbacks of all bots in callback mode. Add :meth:`routes` to a web application."""
 
     def __init__(
@@ -118,31 +119,14 @@ class BotCallbackDoor:
         pseudonym_key: as for ``adapter.translate.incoming``.
         clock: POSIX seconds.
         """
-        self._accounts = dict(accounts)
+        super().__init__(PATH, accounts, gate)
         self._client = client
-        self._gate = gate
         self._taking = Taking(metrics, door="bot_callback", submit_seconds=submit_seconds)
         self._messages = metrics.messages
         self._submit_seconds = submit_seconds
         self._fetch_seconds = min(fetch_seconds, submit_seconds / 2)
         self._pseudonym_key = pseudonym_key
         self._clock = clock
-
-    def routes(self) -> list[web.RouteDef]:
-        """The two routes of the door."""
-        return [web.get(PATH, self.check, allow_head=False), web.post(PATH, self.receive)]
-
-    async def check(self, request: web.Request) -> web.Response:
-        """Answers the address check."""
-
-        async def verified() -> web.Response:
-            return self._gate.verified(request, self._account(request).envelope)
-
-        return await self._gate.answered(verified)
-
-    async def receive(self, request: web.Request) -> web.Response:
-        """Takes one message, event or poll."""
-        return await self._gate.answered(lambda: self._received(request))
 
     async def _received(self, request: web.Request) -> web.Response:
         name, account = request.match_info["account"], self._account(request)
@@ -176,12 +160,6 @@ class BotCallbackDoor:
             case _:
                 self._messages.labels("bot_callback", "silence").inc()
         return None
-
-    def _account(self, request: web.Request) -> BotCallbackAccount:
-        account = self._accounts.get(request.match_info["account"])
-        if account is None:
-            raise Rejected(404, "account")
-        return account
 
     # --- messages and events ---------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from adapter.account import Account, Shared
 from adapter.backoff import Backoff
 from adapter.bot.callback import BotCallbackAccount, BotCallbackDoor
 from adapter.bot.callback_courier import BotCallbackCourier, FetchTiming, Settling
-from adapter.callbacks.keyring import Keyring
+from adapter.callbacks.keyring import Keyring, keyring_of
 from adapter.delivery import Lease
 from adapter.greeting import greeting
 from adapter.media.attachments import Attachments
@@ -19,26 +19,11 @@ from adapter.rest.secret_address import SecretAddress
 from adapter.settings import CallbackBotSettings
 from adapter.submission import Submission, account_name
 from adapter.translate import Incoming, read_address
-from program.settings import SettingsError
 
 
 def bot_keyring(name: str, bot: CallbackBotSettings) -> Keyring:
-    """What opens the callbacks of a bot; its receiveid is empty (DOC 101033).
-
-    Raises:
-        SettingsError: for a malformed Token or EncodingAESKey.
-    """
-    try:
-        return Keyring(
-            bot.token,
-            bot.encoding_aes_key,
-            "",
-            next_token=bot.next_token,
-            next_encoding_aes_key=bot.next_encoding_aes_key,
-        )
-    except ValueError as error:
-        field, _, rule = str(error).partition(": ")
-        raise SettingsError(f"callback_bots.{name}.{field}", rule) from None
+    """What opens the callbacks of a bot. Raises as :func:`keyring_of`."""
+    return keyring_of(f"callback_bots.{name}", bot, "")
 
 
 class _Media:

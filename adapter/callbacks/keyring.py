@@ -7,12 +7,13 @@ all the while.
 """
 
 import re
-from typing import Final
+from typing import Final, Protocol
 
 from cachetools import LRUCache
 
 from adapter.crypto import Envelope, EnvelopeError, Sealed, aes_key, check_token
 from program.secret import Secret
+from program.settings import SettingsError
 
 _MOST_OPEN: Final = 4096
 """Callbacks that may be on their way to a reply at a time; far more than connections."""
@@ -95,6 +96,42 @@ class Keyring:
             self._envelopes = tuple(Envelope(*pair, self._receive_id) for pair in pairs)
             self._made_at = made_at
         return self._envelopes
+
+
+class Keyed(Protocol):
+    """The settings of an account that WeCom calls."""
+
+    @property
+    def token(self) -> Secret: ...
+    @property
+    def encoding_aes_key(self) -> Secret: ...
+    @property
+    def next_token(self) -> Secret: ...
+    @property
+    def next_encoding_aes_key(self) -> Secret: ...
+
+
+def keyring_of(field: str, account: Keyed, receive_id: str) -> Keyring:
+    """What opens the callbacks of an account.
+
+    Args:
+        field: of the settings, such as ``apps.assistant``.
+        receive_id: the CorpID; empty for a bot (DOC 101033).
+
+    Raises:
+        SettingsError: for a malformed Token or EncodingAESKey.
+    """
+    try:
+        return Keyring(
+            account.token,
+            account.encoding_aes_key,
+            receive_id,
+            next_token=account.next_token,
+            next_encoding_aes_key=account.next_encoding_aes_key,
+        )
+    except ValueError as error:
+        name, _, rule = str(error).partition(": ")
+        raise SettingsError(f"{field}.{name}", rule) from None
 
 
 def broken_rule(name: str, text: str) -> str:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from adapter.account import Account, Shared
 from adapter.backoff import Backoff
-from adapter.callbacks.keyring import Keyring
+from adapter.callbacks.keyring import Keyring, keyring_of
 from adapter.delivery import Lease
 from adapter.kf.api import KfApi
 from adapter.kf.callback import KfAccount, KfDoor
@@ -20,26 +20,11 @@ from adapter.kf.sync import KfSync
 from adapter.rest.api import WeComApi
 from adapter.settings import KfSettings, Settings
 from adapter.submission import account_name
-from program.settings import SettingsError
 
 
 def desk_keyring(name: str, desk: KfSettings) -> Keyring:
-    """What opens the callbacks of an application's customer service.
-
-    Raises:
-        SettingsError: for a malformed Token or EncodingAESKey.
-    """
-    try:
-        return Keyring(
-            desk.token,
-            desk.encoding_aes_key,
-            desk.corp_id,
-            next_token=desk.next_token,
-            next_encoding_aes_key=desk.next_encoding_aes_key,
-        )
-    except ValueError as error:
-        field, _, rule = str(error).partition(": ")
-        raise SettingsError(f"kf.{name}.{field}", rule) from None
+    """What opens the callbacks of an application's customer service. Raises as :func:`keyring_of`."""
+    return keyring_of(f"kf.{name}", desk, desk.corp_id)
 
 
 def planned_desks(settings: Settings) -> Iterator[str]:

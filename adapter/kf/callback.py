@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from adapter.callbacks.gate import Gate, Rejected, Seal
+from adapter.callbacks.door import CalledDoor
+from adapter.callbacks.gate import Gate, Seal
 from adapter.kf.sync import KfSync
 from adapter.kf.wire import hint_of
 from adapter.metrics import Metrics
@@ -37,30 +38,13 @@ class KfAccount(NamedTuple):
         return True
 
 
-class KfDoor:
+class KfDoor(CalledDoor[KfAccount]):
     """Answers the callbacks of all applications. Add :meth:`routes` to a web application."""
 
     def __init__(self, accounts: Mapping[str, KfAccount], gate: Gate, metrics: Metrics) -> None:
-        self._accounts = dict(accounts)
-        self._gate = gate
+        super().__init__(PATH, accounts, gate)
         self._hints = metrics.messages.labels("kf", "hint")
         self._silence = metrics.messages.labels("kf", "silence")
-
-    def routes(self) -> list[web.RouteDef]:
-        """The two routes of the door."""
-        return [web.get(PATH, self.check, allow_head=False), web.post(PATH, self.receive)]
-
-    async def check(self, request: web.Request) -> web.Response:
-        """Answers the address check."""
-
-        async def verified() -> web.Response:
-            return self._gate.verified(request, self._account(request).envelope)
-
-        return await self._gate.answered(verified)
-
-    async def receive(self, request: web.Request) -> web.Response:
-        """Takes one hint."""
-        return await self._gate.answered(lambda: self._received(request))
 
     async def _received(self, request: web.Request) -> web.Response:
         account = self._account(request)
@@ -68,9 +52,3 @@ class KfDoor:
         heard = account.hears(parse_message(opened.plain))
         (self._hints if heard else self._silence).inc()
         return web.Response()
-
-    def _account(self, request: web.Request) -> KfAccount:
-        account = self._accounts.get(request.match_info["account"])
-        if account is None:
-            raise Rejected(404, "account")
-        return account

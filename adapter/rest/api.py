@@ -21,6 +21,7 @@ from adapter.media.named import name_of
 from adapter.media.room import Claim
 from adapter.metrics import Metrics
 from adapter.rest.access_token import RETRY_SECONDS, AccessToken, FreshToken
+from adapter.rest.answer import body_of
 from adapter.rest.errors import (
     BUSY_CODES,
     TOKEN_CODES,
@@ -48,8 +49,6 @@ _LONG_BODY: Final = 256 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _TOO_LARGE_CODES: Final = frozenset({830002, 45001})
 _SENDS: Final = frozenset({"message/send", "appchat/send"})
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""What aiohttp raises before a byte of the request has left."""
 
 
 class Answer(msgspec.Struct):
@@ -341,28 +340,18 @@ class WeComApi:
     ) -> _T:
         # What is asked about one person is asked once: it would only push the addresses that are used again out.
         address = self._address if len(query) == 1 else self._build_address
-        # Errors of aiohttp may quote the address, and with it the token: none of them leaves this function.
+        answering = self._session.request(
+            method,
+            address(call, tuple(query.items())),
+            # As a stream where it is long: what is written piece by piece lets others have their turn.
+            data=io.BytesIO(body) if body is not None and len(body) > _LONG_BODY else body,
+            headers={"Content-Type": content_type} if body is not None else None,
+            timeout=self._timeout if seconds is None else aiohttp.ClientTimeout(total=seconds),
+            allow_redirects=False,
+        )
+        raw = await body_of(answering, call, most)
         try:
-            async with self._session.request(
-                method,
-                address(call, tuple(query.items())),
-                # As a stream where it is long: what is written piece by piece lets others have their turn.
-                data=io.BytesIO(body) if body is not None and len(body) > _LONG_BODY else body,
-                headers={"Content-Type": content_type} if body is not None else None,
-                timeout=self._timeout if seconds is None else aiohttp.ClientTimeout(total=seconds),
-                allow_redirects=False,
-            ) as response:
-                raw = bytearray(await response.content.read(most))
-                while not response.content.at_eof() and len(raw) < most:
-                    raw += await response.content.read(most - len(raw))
-                if response.status != 200:
-                    raise WeComUnreachable(f"{call}: HTTP {response.status}", maybe_done=True)
-        except _NEVER_SENT as error:
-            raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=False) from None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=True) from None
-        try:
-            return _decoded(bytes(raw), answer)
+            return _decoded(raw, answer)
         except (msgspec.DecodeError, WireError, RecursionError):
             raise WeComUnreachable(f"{call}: an answer that is not the documented JSON", maybe_done=True) from None
 

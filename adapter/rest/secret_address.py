@@ -14,6 +14,7 @@ import msgspec
 from yarl import URL
 
 from adapter.backoff import Backoff
+from adapter.rest.answer import body_of
 from adapter.rest.errors import BUSY_CODES, WeComUnreachable, refusal
 
 JSON: Final = "application/json; charset=utf-8"
@@ -23,8 +24,6 @@ _TRIES: Final = 4
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _IN_PIECES: Final = 64 * 1024
 """Bytes above which a body is written piece by piece, so that it does not hold up everything else."""
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""What aiohttp raises before a byte of the request has left."""
 
 
 class Answer(msgspec.Struct):
@@ -76,24 +75,14 @@ class SecretAddress:
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _request(self, url: URL, body: bytes, call: str, answer: type[T], content_type: str) -> T:
-        # Errors of aiohttp quote the address: none of them leaves this function.
-        try:
-            async with self._session.post(
-                url,
-                data=io.BytesIO(body) if len(body) > _IN_PIECES else body,
-                headers={"Content-Type": content_type},
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                raw = await response.content.read(_MAX_ANSWER_BYTES)
-                while not response.content.at_eof() and len(raw) < _MAX_ANSWER_BYTES:
-                    raw += await response.content.read(_MAX_ANSWER_BYTES - len(raw))
-                if response.status != 200:
-                    raise WeComUnreachable(f"{call}: HTTP {response.status}", maybe_done=True)
-        except _NEVER_SENT as error:
-            raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=False) from None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise WeComUnreachable(f"{call}: {type(error).__name__}", maybe_done=True) from None
+        answering = self._session.post(
+            url,
+            data=io.BytesIO(body) if len(body) > _IN_PIECES else body,
+            headers={"Content-Type": content_type},
+            timeout=self._timeout,
+            allow_redirects=False,
+        )
+        raw = await body_of(answering, call, _MAX_ANSWER_BYTES)
         try:
             return msgspec.json.decode(raw, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
