@@ -15,7 +15,7 @@ from simulator.faults import Switch
 from simulator.journal import Kind
 from tests.journey.desk import Desk, running_desk
 
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 300.0
 MOST_OPEN = 3
 """Unanswered messages of one customer, so that some are answered beyond WeCom's five only by writing on."""
 _TOKEN = re.compile(r"编号(\d+)-(\d+)号")
@@ -39,8 +39,8 @@ FAULTS = {
     "kf_send_fail": OFTEN,
 }
 
-LONG = {"token_expired": Switch(probability=0.005), "rest_limited": Switch(probability=0.005)}
-"""What may cost a minute, because a limit lasts as long."""
+LONG = {"token_expired": Switch(probability=0.005, count=5), "rest_limited": Switch(probability=0.005, count=3)}
+"""What costs everybody a minute, because a limit lasts as long."""
 
 
 class Customer:
