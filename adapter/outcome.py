@@ -25,7 +25,8 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """It works when the person writes again; nothing failed. Asked again in ``after`` seconds in any case."""
+    """It waits for something else, and nothing of it was sent: for the person to write again, for WeCom to be
+    there again. Tried again in ``after`` seconds, or when the person writes. It is not counted as a failure."""
 
     after: float
     detail: str
@@ -37,6 +38,11 @@ class Undeliverable(msgspec.Struct, frozen=True):
     """It can never work."""
 
     detail: str
+
+
+def put_off(after: float, detail: str, progress: bytes, *, waits: bool) -> Retry | Waiting:
+    """Later. Args: ``waits`` where it is known that nothing was sent, and that it is not its own fault."""
+    return Waiting(after, detail, progress) if waits else Retry(after, detail, progress)
 
 
 Outcome = Delivered | Retry | Waiting | Undeliverable

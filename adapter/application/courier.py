@@ -6,7 +6,7 @@ import structlog
 from adapter.application.messages import Receiver, receiver_of, to_user
 from adapter.application.sending import Outlet, Progress, Sending, read_progress
 from adapter.cards import flaws
-from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Record, Undeliverable, put_off
 from adapter.rest.errors import ContentRefused, ReceiverRefused, WeComError, WeComUnreachable
 from adapter.translate import read_address
 from adapter.unsaid import unsaid
@@ -60,7 +60,7 @@ class AppCourier:
         after = min(self._longest_pause, (error.retry_after or 5.0) * 2.0 ** min(progress.tries, 20))
         clean = 0 if maybe_sent else attempt
         state = msgspec.structs.replace(progress, tries=progress.tries + 1, clean=clean)
-        return Retry(after, str(error), msgspec.json.encode(state))
+        return put_off(after, str(error), msgspec.json.encode(state), waits=error.waits)
 
 
 def _receiver(delivery: Delivery) -> Receiver:

@@ -38,7 +38,7 @@ from yarl import URL
 
 from adapter.bot import fetched
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Record, Undeliverable, put_off
 from adapter.rest.errors import RequestRefused, SlowDown, WeComError, WeComUnreachable
 from adapter.rest.secret_address import Answer, SecretAddress
 from adapter.translate import Address, read_address
@@ -255,10 +255,10 @@ class BotCallbackCourier:
         log.error("rest_not_sent", turn=delivery.turn, why=why)
         return Delivered()
 
-    def _later(self, error: WeComError, progress: Progress, *, posting: bool) -> Retry:
+    def _later(self, error: WeComError, progress: Progress, *, posting: bool) -> Outcome:
         after = min(self._longest_pause, (error.retry_after or 5.0) * 2.0 ** min(progress.tries, 20))
         state = msgspec.structs.replace(progress, posting=posting, tries=progress.tries + 1)
-        return Retry(after, str(error), msgspec.json.encode(state))
+        return put_off(after, str(error), msgspec.json.encode(state), waits=error.waits)
 
 
 class Settling:

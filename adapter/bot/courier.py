@@ -6,12 +6,12 @@ import msgspec
 import structlog
 from cachetools import TTLCache
 
-from adapter.bot.errors import RECEIVER, SLOW_DOWN, TOO_LONG, BotError, FrameRefused, OverBudget
+from adapter.bot.errors import RECEIVER, SLOW_DOWN, TOO_LONG, BotError, FrameRefused, NotConnected, OverBudget
 from adapter.bot.line import BotLine
 from adapter.bot.showing import BotTiming, Progress, Showing, Upload, read_progress
 from adapter.cards import check_not_native, flaws
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Record, Undeliverable, Waiting, put_off
 from adapter.recently_sent import MemberPace
 from adapter.translate import Address, read_address
 from weconverse import ConversationClient, Delivery, NotFound
@@ -104,21 +104,22 @@ class BotCourier:
         except OverBudget as over:
             self._metrics.sends.labels("bot", "slow_down").inc()
             state = msgspec.structs.replace(showing.progress, tries=showing.progress.tries + 1)
-            return Retry(min(self._longest_pause, over.after), str(over), msgspec.json.encode(state))
+            return Waiting(min(self._longest_pause, over.after), str(over), msgspec.json.encode(state))
         except FrameRefused as refused:
             self._metrics.sends.labels("bot", "slow_down" if refused.code in SLOW_DOWN else "refused").inc()
             if refused.code in RECEIVER:
                 return Undeliverable(f"{refused}: {_NOT_REACHED}")
             if refused.code in TOO_LONG:
                 return Undeliverable(str(refused))
-            return self._later(SLOW_DOWN.get(refused.code, 5.0), refused, showing.progress)
+            pause = SLOW_DOWN.get(refused.code)
+            return self._later(pause or 5.0, refused, showing.progress, waits=pause is not None)
         except BotError as error:
             self._metrics.sends.labels("bot", "unreachable").inc()
-            return self._later(2.0, error, showing.progress)
+            return self._later(2.0, error, showing.progress, waits=isinstance(error, NotConnected))
         self._metrics.sends.labels("bot", "ok").inc()
         return Delivered()
 
-    def _later(self, seconds: float, error: BotError, progress: Progress) -> Retry:
+    def _later(self, seconds: float, error: BotError, progress: Progress, *, waits: bool) -> Outcome:
         after = min(self._longest_pause, seconds * 2.0 ** min(progress.tries, 20))
         state = msgspec.structs.replace(progress, tries=progress.tries + 1)
-        return Retry(after, str(error), msgspec.json.encode(state))
+        return put_off(after, str(error), msgspec.json.encode(state), waits=waits)

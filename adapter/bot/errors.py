@@ -4,6 +4,7 @@ The tree, one line of purpose each::
 
     BotError                  anything that kept a frame from being acknowledged with 0
      ├─ ConnectionLost        the connection ended before the acknowledgement
+     │   └─ NotConnected      … or there was none: nothing was sent
      ├─ AckMissing            the connection stands, the acknowledgement did not come
      └─ FrameRefused          an acknowledgement with an error code (DOC 101463)
          ├─ SubscribeRefused  … of the subscription: the bot's id or secret
@@ -21,6 +22,10 @@ class BotError(Exception):
 
 class ConnectionLost(BotError):
     """The connection ended first. Whether WeCom acted on the frame is not known."""
+
+
+class NotConnected(ConnectionLost):
+    """No connection came in time: the frame was not sent."""
 
 
 class AckMissing(BotError):

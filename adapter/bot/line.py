@@ -13,8 +13,8 @@ from adapter.bot.errors import (
     CONFLICT,
     NOT_SUBSCRIBED,
     BotError,
-    ConnectionLost,
     FrameRefused,
+    NotConnected,
     SubscribeRefused,
 )
 from adapter.metrics import Metrics
@@ -148,7 +148,7 @@ class BotLine:
                     if self._connection is not None and self._subscribed.is_set():
                         return self._connection
         except TimeoutError:
-            raise ConnectionLost("not connected") from None
+            raise NotConnected("not connected") from None
 
     async def _renew(self, connection: BotConnection) -> None:
         if self._connection is connection:

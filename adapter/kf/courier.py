@@ -24,7 +24,7 @@ from adapter.kf.render import File, Menu, Message, Text, messages
 from adapter.kf.service import KfService
 from adapter.kf.wire import ASSISTANT, PERSON, POOL, Receiver, media_message, menu_message, message_id, text_message
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable, Waiting
+from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable, Waiting, put_off
 from adapter.rest.api import WeComApi
 from adapter.rest.errors import (
     ContentRefused,
@@ -361,12 +361,12 @@ class KfCourier:
     def _later(self, sending: "_Sending", error: WeComError) -> Outcome:
         if isinstance(error, ReceiverRefused | ContentRefused):
             return Undeliverable(str(error))
-        return self._put_off(sending, error.retry_after or 5.0, str(error))
+        return self._put_off(sending, error.retry_after or 5.0, str(error), waits=error.waits)
 
-    def _put_off(self, sending: "_Sending", seconds: float, why: str) -> Retry:
+    def _put_off(self, sending: "_Sending", seconds: float, why: str, *, waits: bool = False) -> Retry | Waiting:
         tries = sending.progress.tries
         after = min(self._longest_pause, seconds * 2.0 ** min(tries, 20))
-        return Retry(after, why, sending.put_off(tries + 1))
+        return put_off(after, why, sending.put_off(tries + 1), waits=waits)
 
 
 class _Sending:

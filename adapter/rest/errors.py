@@ -22,6 +22,9 @@ class WeComError(Exception):
     retry_after: float | None = None
     """Seconds after which another try can help; ``None`` where none can."""
 
+    waits: bool = False
+    """Whether nothing was done, and it is WeCom or an operator that has to change, not the request."""
+
 
 class WeComUnreachable(WeComError):
     """No answer that could be read: the network, a time-out, an HTTP error, or WeCom was busy to the last try."""
@@ -30,6 +33,7 @@ class WeComUnreachable(WeComError):
         """Args: ``maybe_done`` says whether WeCom may have acted on the request."""
         super().__init__(f"WeCom gave no usable answer: {why}")
         self.maybe_done = maybe_done
+        self.waits = not maybe_done
         self.retry_after = 2.0
 
 
@@ -47,9 +51,13 @@ class RequestRefused(WeComError):
 class SlowDown(RequestRefused):
     """A frequency limit was reached. Nothing was done; ``retry_after`` says when to come back."""
 
+    waits = True
+
 
 class CredentialRefused(RequestRefused):
     """The secret, the company or the application is not accepted, until an operator has acted."""
+
+    waits = True
 
 
 class ReceiverRefused(RequestRefused):

@@ -18,7 +18,7 @@ from adapter.cards import flaws
 from adapter.media.kinds import amr_seconds
 from adapter.media.upload import NotSendable, Sources
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Record, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Record, Undeliverable, put_off
 from adapter.rest.errors import ContentRefused, RequestRefused, SlowDown, WeComError, WeComUnreachable
 from adapter.robot.api import GONE, RobotApi
 from adapter.robot.messages import File, Piece, Said, Style, mentions_of, pieces_of
@@ -155,7 +155,7 @@ class RobotCourier:
         maybe_sent = isinstance(error, WeComUnreachable) and error.maybe_done
         after = min(self._longest_pause, (error.retry_after or 5.0) * 2.0 ** min(progress.tries, 20))
         state = Progress(progress.sent, maybe_sent, progress.tries + 1)
-        return Retry(after, str(error), msgspec.json.encode(state))
+        return put_off(after, str(error), msgspec.json.encode(state), waits=error.waits)
 
 
 def _said_instead(media: Media) -> dict[str, Any]:

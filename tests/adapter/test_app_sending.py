@@ -12,7 +12,7 @@ from adapter.application.courier import AppCourier
 from adapter.application.sending import Outlet, Upload, read_progress
 from adapter.cards import CARD_TYPE
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Retry, Undeliverable, Waiting
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.rest.api import Sent, WeComApi
 from adapter.rest.errors import ContentRefused, SlowDown, WeComError, WeComUnreachable
@@ -129,7 +129,7 @@ async def test_a_refused_card_is_said_in_words_and_stays_so_in_the_next_attempt(
     platform.errors = [None, refused(42045), SlowDown(45009, "message/send", 100.0)]
     delivery = answer(Part(text="一"), card(), Part(text="二"))
     outcome = await courier(platform).deliver(delivery, records)
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, Waiting)
     words = "【报销】\nhttps://example.com"
     assert platform.said == ["一", "<template_card>", words]
     assert read_progress(records[-1]).words_from == 0
@@ -168,7 +168,7 @@ async def test_a_file_that_wecom_has_let_go_of_is_put_up_anew() -> None:
     platform, uploads = Platform(), Uploads()
     platform.errors = [SlowDown(45009, "message/send", 100.0), refused(40007)]
     outcome = await courier(platform, uploads).deliver(answer(PICTURE), Records())
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, Waiting)
     again = answer(PICTURE, attempt=2, progress=outcome.progress)
     assert await courier(platform, uploads).deliver(again, Records()) == Delivered()
     assert platform.said == ["id1", "id1", "id2"]
@@ -215,7 +215,7 @@ async def test_a_group_that_got_enough_is_waited_for() -> None:
     one = courier(platform, group_pace=pace)
     assert await one.deliver(push(Part(text="一"), to="chat:wr1"), Records()) == Delivered()
     outcome = await one.deliver(push(Part(text="二"), to="chat:wr1"), Records())
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, Waiting)
     assert len(platform.requests) == 1, "WeCom would have dropped it without a word"
 
 

@@ -17,7 +17,7 @@ from adapter.backoff import Backoff
 from adapter.bot.pieces import Words, pieces_of
 from adapter.delivery import Lease
 from adapter.metrics import Metrics
-from adapter.outcome import Courier, Delivered, Outcome, Record, Retry, Undeliverable
+from adapter.outcome import Courier, Delivered, Outcome, Record, Retry, Undeliverable, Waiting
 from adapter.recently_sent import MemberPace, RecentlySent
 from adapter.rest import api
 from adapter.rest.errors import CredentialRefused, ReceiverRefused, SlowDown, WeComError, WeComUnreachable
@@ -126,7 +126,7 @@ async def test_the_next_attempt_continues_at_the_part_that_is_missing() -> None:
         sent, records = Sent(), Records()
         sent.errors = [None] * cut + [SlowDown(45009, "message/send", 100.0)]
         outcome = await courier_for(sent).deliver(delivery_of(LONG), records)
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, Waiting)
         assert read_progress(outcome.progress) == Progress(cut, 1, 1)
         again = delivery_of(LONG, attempt=2, progress=outcome.progress)
         assert await courier_for(sent).deliver(again, records) == Delivered()
@@ -167,7 +167,7 @@ async def test_an_attempt_that_was_put_off_knowingly_may_have_the_check_off() ->
     await courier.deliver(delivery_of("好的", turn="1"), Records())
     sent.errors = [SlowDown(45009, "message/send", 100.0)]
     outcome = await courier.deliver(delivery_of("好的", turn="2"), Records())
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, Waiting)
     await courier.deliver(delivery_of("好的", turn="2", attempt=2, progress=outcome.progress), Records())
     assert sent.shown == ["好的", "好的"]
 
@@ -176,8 +176,11 @@ async def test_an_attempt_that_was_put_off_knowingly_may_have_the_check_off() ->
     ("error", "outcome"),
     [
         (ReceiverRefused(81013, "message/send"), Undeliverable),
-        (CredentialRefused(40001, "gettoken", 120.0), Retry),
-        (WeComUnreachable("x", maybe_done=False), Retry),
+        # Nothing was sent, and it is not the answer's fault: no count of attempts gives it up.
+        (SlowDown(45009, "message/send", 100.0), Waiting),
+        (CredentialRefused(40001, "gettoken", 120.0), Waiting),
+        (WeComUnreachable("x", maybe_done=False), Waiting),
+        (WeComUnreachable("x", maybe_done=True), Retry),
     ],
 )
 async def test_errors_become_outcomes(error: WeComError, outcome: type[Outcome]) -> None:
@@ -185,7 +188,7 @@ async def test_errors_become_outcomes(error: WeComError, outcome: type[Outcome])
     sent.errors = [error]
     result = await courier_for(sent).deliver(delivery_of("x"), Records())
     assert type(result) is outcome
-    if isinstance(result, Retry):
+    if isinstance(result, Retry | Waiting):
         assert 0 < result.after <= 100
 
 

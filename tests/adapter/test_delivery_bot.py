@@ -16,7 +16,7 @@ from adapter.bot.line import BotLine
 from adapter.bot.showing import BotTiming, Progress, Upload, read_progress
 from adapter.cards import CARD_TYPE, MESSAGE_TYPE, task_id
 from adapter.metrics import Metrics
-from adapter.outcome import Delivered, Outcome, Retry, Undeliverable
+from adapter.outcome import Delivered, Outcome, Retry, Undeliverable, Waiting
 from adapter.recently_sent import MemberPace
 from adapter.text.render import MERGED, bot_parts
 from adapter.translate import Address
@@ -437,12 +437,12 @@ async def test_what_is_beyond_our_own_limit_waits_and_is_not_lost() -> None:
     pace = MemberPace(0, 2, clock=lambda: now)
     line = ScriptedLine()
     outcome, _ = await show(line, LONG, pace=pace)
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, Waiting)
     assert outcome.after == 1800.0, "the longest pause"
     assert len(line.tried) == 2, "nothing was tried that WeCom would refuse"
     now, done = 3600.0, ScriptedLine()
     resumed, _ = await show(done, LONG, pace=pace, progress=outcome.progress, attempt=2)
-    while isinstance(resumed, Retry):
+    while isinstance(resumed, Waiting):
         now += 3600.0
         resumed, _ = await show(done, LONG, pace=pace, progress=resumed.progress, attempt=2)
     assert resumed == Delivered()

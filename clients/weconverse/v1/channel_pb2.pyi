@@ -309,10 +309,11 @@ class DeliveryResult(_message.Message):
         UNDELIVERABLE: DeliveryResult._Outcome.ValueType  # 3
         """It can never work, for example because the person is gone."""
         WAITING: DeliveryResult._Outcome.ValueType  # 4
-        """It waits for the person, because the platform lets nothing be sent until
-        they write again: offer it as soon as another turn of the conversation
-        arrives, and after `retry_delay` in any case. Unlike `RETRY` it is not
-        counted as a failure.
+        """It waits for something else than itself, and nothing of it was sent: for
+        the person, where the platform lets nothing be sent until they write
+        again; for a platform that is away or has had enough. Offer it as soon as
+        another turn of the conversation arrives, and after `retry_delay` in any
+        case. Unlike `RETRY` it is not counted as a failure.
         """
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
@@ -331,10 +332,11 @@ class DeliveryResult(_message.Message):
     UNDELIVERABLE: DeliveryResult.Outcome.ValueType  # 3
     """It can never work, for example because the person is gone."""
     WAITING: DeliveryResult.Outcome.ValueType  # 4
-    """It waits for the person, because the platform lets nothing be sent until
-    they write again: offer it as soon as another turn of the conversation
-    arrives, and after `retry_delay` in any case. Unlike `RETRY` it is not
-    counted as a failure.
+    """It waits for something else than itself, and nothing of it was sent: for
+    the person, where the platform lets nothing be sent until they write
+    again; for a platform that is away or has had enough. Offer it as soon as
+    another turn of the conversation arrives, and after `retry_delay` in any
+    case. Unlike `RETRY` it is not counted as a failure.
     """
 
     TURN_FIELD_NUMBER: _builtins.int
