@@ -51,4 +51,5 @@ async def test_a_call_hands_its_time_to_whoever_reads_its_files() -> None:
         request = pb.SubmitTurnRequest(turn=of(1), account="channels/a/accounts/b")
         request.turn.request_id = "m1"
         await server.conversation.SubmitTurn(request, timeout=3.5)
-        assert 3.0 < server.turns.budgets[-1].remaining() <= 3.5
+        # On the wire a deadline is rounded up.
+        assert 3.0 < server.turns.budgets[-1].remaining() < 3.6
