@@ -47,7 +47,7 @@ run: $(STAMP)/run ## Starts server, adapter and a local WeCom, and prints where 
 	@$(BIN)/python tools/up.py
 
 test: $(STAMP)/dev $(STAMP)/engines ## Runs every test, the short fault test included.
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --max-worker-restart 0
 
 test-triton: $(STAMP)/dev $(STAMP)/triton ## Runs the tests against a real Triton server.
 	@WECONVERSE_TRITON_PYTHON=$(VENV)/triton/bin/python $(BIN)/python -m pytest -v tests/triton
