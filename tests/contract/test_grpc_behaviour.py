@@ -191,18 +191,21 @@ async def test_an_uncaught_exception_tells_the_caller_its_text() -> None:
 
 async def test_an_abort_is_an_exception_of_its_own() -> None:
     caught: list[type[BaseException]] = []
+    ended = asyncio.Event()
 
     async def handler(request: bytes, context: Any) -> bytes:
         try:
             await context.abort(grpc.StatusCode.NOT_FOUND, "无")
         except Exception as error:
             caught.append(type(error))
+            ended.set()
             raise
         return b""
 
     async with serving(unary=handler) as (channel, _):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await channel.unary_unary("/t.T/Unary")(b"")
+        await within(ended)  # the caller may hear of it first
     assert caught == [grpc.aio.AbortError]
     assert raised.value.details() == "无"
 
