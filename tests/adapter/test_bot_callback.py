@@ -294,7 +294,8 @@ async def test_who_wrote_to_a_service_that_stayed_away_is_asked_to_write_again()
 async def test_who_is_answered_after_all_is_not_asked_to_write_again() -> None:
     # The service takes the message, and dies before it says so.
     away = Unavailable("away", reason="STORE_UNAVAILABLE")
-    async with stack(submit=0.3) as (sim, fake), ConversationClient(fake.target) as client:
+    rules = Rules(callback_interval_seconds=0.05, stream_poll_interval_seconds=0.03, stream_poll_seconds=30.0)
+    async with stack(rules=rules, submit=0.6, close=20.0) as (sim, fake), ConversationClient(fake.target) as client:
         fake.fail_next(away, method="SubmitTurn", times=50)
         fake.fail_next(away, method="GetTurn", times=4)
         await sim.write_to_bot("lina", "有人吗")
